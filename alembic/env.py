@@ -1,0 +1,17 @@
+"""Alembic's environment: `eventboard migrate` hands over the connection and the module whose schema is migrated."""
+
+from alembic import context
+
+module = context.config.attributes["module"]
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=context.config.attributes["metadata"],
+    version_table_schema=module,
+    include_schemas=True,
+    include_name=lambda name, type_, _parents: type_ != "schema" or name == module,
+    compare_server_default=True,
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

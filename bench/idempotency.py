@@ -1,0 +1,300 @@
+"""What exactly-once costs: creates with and without an idempotency key, the key table at a million, the sweeper.
+
+`.venv/bin/python bench/idempotency.py`, some two minutes; needs what compare.py needs. PostgreSQL doesn't wait for the
+disk, which a create does once, with a key or without: beside a real disk the difference is smaller than here.
+"""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+from compare import BIN, DRAFT, HERE, LOAD_CORE, Server, _ask, _processor, _running, _said, _spread
+
+from eventboard.demo import PASSWORD, demo_id
+from eventboard.local.postgres import start
+from eventboard.modules.events.contract import CreateEvent, EventDraft
+from eventboard.modules.events.service import EventsService
+from eventboard.modules.events.sweeper import Sweeper
+from eventboard.platform.contract import IdempotencyKey
+from eventboard.platform.database import Database
+from eventboard.platform.identity import Principal, Role
+
+ROUNDS = 5
+SECONDS = 3  # of load in a round
+KEYS = 1_000_000
+WITHOUT, WITH = "without a key", "with a key"
+
+LUA = """
+local next = 0
+wrk.method, wrk.body = "POST", [[%s]]
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer %s"
+function request()
+    next = next + 1
+    if %s then wrk.headers["Idempotency-Key"] = "%s-" .. next end
+    return wrk.format(nil, "/events")
+end
+"""
+
+_scripts = count()
+
+
+def main() -> None:
+    load_before = os.getloadavg()[0]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eventboard-bench-")))
+        folder.chmod(0o755)  # PostgreSQL runs as another account where this one is root
+        postgres = start(folder / "postgres", durable=False)
+        stack.callback(postgres.stop)
+        environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("EVENTBOARD_")},
+            "EVENTBOARD_DATABASE_URL": postgres.url(),
+            "EVENTBOARD_TOKENS_KEY_FILE": str(folder / "signing-key.pem"),
+            "EVENTBOARD_SERVER_PORT": "3980",
+            # Sweeping is measured by itself.
+            "EVENTBOARD_IDEMPOTENCY_SWEEP_EVERY": "86400",
+        }
+        for command in (["migrate"], ["demo"]):
+            subprocess.run([BIN / "eventboard", *command], env=environ, check=True, stdout=subprocess.DEVNULL)
+        statements = asyncio.run(_statements(postgres.url()))
+        server = stack.enter_context(_running("eventboard", [BIN / "eventboard", "serve"], environ, "/health/ready"))
+        token = _ask(server, "/auth/login", {"email": "user@acme.com", "password": PASSWORD})["accessToken"]
+        loads = {
+            "16 clients": _compare(server, folder, token, 16),
+            "1 client": _compare(server, folder, token, 1),
+        }
+        table = asyncio.run(_fill(postgres.url()))
+        loads["16 clients, a million keys"] = _compare(server, folder, token, 16)
+        sweep = asyncio.run(_sweep(postgres.url()))
+    _write(
+        {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "revision": _said("git", "-C", str(HERE), "rev-parse", "--short", "HEAD"),
+            "machine": f"{_processor()}, {os.cpu_count()} cores",
+            "versions": f"Python {sys.version.split()[0]}, PostgreSQL {postgres.version}",
+            "load_before": round(load_before, 2),
+            "rounds": ROUNDS,
+            "seconds": SECONDS,
+            "statements": statements,
+            "creates": loads,
+            "table": table,
+            "sweep": sweep,
+        }
+    )
+
+
+async def _statements(url: str) -> dict[str, list[str]]:
+    """What one create sends, each a round trip; after a first one, which also prepares."""
+    member = Principal(demo_id("user@acme.com"), demo_id("acme-corp"), Role.USER, "Bench", uuid4(), 2**31)
+
+    async def verify(_: str) -> Principal:
+        return member
+
+    database = Database(url, role="eventboard_events", size=1, connect_timeout=2)
+    await database.open()
+    service = EventsService(database, verify)
+    starts, ends = (datetime.fromisoformat(DRAFT[name]) for name in ("startDate", "endDate"))
+    draft = EventDraft(title=DRAFT["title"], description=DRAFT["description"], start_date=starts, end_date=ends)
+    sent: dict[str, list[str]] = {}
+    methods = ("execute", "fetch", "fetchrow", "fetchval")
+    originals = {name: getattr(asyncpg.Connection, name) for name in methods}
+    for kind in (WITHOUT, WITH):
+        for _ in range(2):
+            statements = sent[kind] = []
+            for name, original in originals.items():
+                setattr(asyncpg.Connection, name, _noting(original, statements))
+            key = IdempotencyKey(uuid4().hex) if kind == WITH else None
+            await service.create(CreateEvent(actor="", draft=draft, idempotency_key=key))
+    for name, original in originals.items():
+        setattr(asyncpg.Connection, name, original)
+    await database.close()
+    return sent
+
+
+def _noting(original: Any, statements: list[str]) -> Any:
+    async def noting(self: Any, statement: str, *arguments: Any, **options: Any) -> Any:
+        words = re.sub(r"\s+", " ", re.sub(r"[0-9a-f-]{36}|-?\d{4,}", "…", statement))
+        statements.append(words if len(words) < 100 else f"{words[:97]}...")
+        return await original(self, statement, *arguments, **options)
+
+    return noting
+
+
+def _compare(server: Server, folder: Path, token: str, connections: int) -> dict[str, Any]:
+    rounds: dict[str, list[dict[str, float]]] = {WITHOUT: [], WITH: []}
+    for kind in rounds:
+        _round(server, folder, token, kind, connections, 1)  # connections are made, statements prepared
+    for number in range(ROUNDS):
+        for kind, got in rounds.items():
+            got.append(_round(server, folder, token, kind, connections, SECONDS))
+        print(
+            f"{connections} clients, round {number + 1} of {ROUNDS}:",
+            ", ".join(f"{kind} {got[-1]['per_second']:.0f}/s" for kind, got in rounds.items()),
+            flush=True,
+        )
+    told: dict[str, Any] = {
+        kind: {name: _spread([each[name] for each in got]) for name in got[0]} for kind, got in rounds.items()
+    }
+    pairs = list(zip(rounds[WITHOUT], rounds[WITH], strict=True))
+    told["ratio_per_second"] = _spread([keyed["per_second"] / bare["per_second"] for bare, keyed in pairs])
+    told["added_milliseconds"] = _spread([keyed["milliseconds"] - bare["milliseconds"] for bare, keyed in pairs])
+    return told
+
+
+def _round(server: Server, folder: Path, token: str, kind: str, connections: int, seconds: int) -> dict[str, float]:
+    script = folder / f"create-{next(_scripts)}.lua"
+    script.write_text(LUA % (json.dumps(DRAFT), token, "true" if kind == WITH else "false", uuid4().hex))
+    pinned = ("/usr/bin/taskset", "-c", LOAD_CORE, "wrk", "--latency", "-t", "1")
+    cpu = server.cpu()
+    said = _said(*pinned, "-c", str(connections), "-d", f"{seconds}s", "-s", str(script), server.url)
+    cpu = server.cpu() - cpu
+    requests, took = re.search(r"(\d+) requests in ([\d.]+)s", said), re.search(r"50%\s+([\d.]+)(us|ms|s)", said)
+    if "Non-2xx" in said or "Socket errors" in said or requests is None or took is None:
+        sys.exit(f"it failed under load:\n{said}")
+    return {
+        "per_second": int(requests[1]) / float(requests[2]),
+        "cpu_microseconds": cpu / int(requests[1]) * 1e6,
+        "milliseconds": float(took[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[took[2]],
+    }
+
+
+async def _fill(url: str) -> dict[str, Any]:
+    """A million keys, of as many requests as a day has, each with the outcome of a real create."""
+    connection = await asyncpg.connect(url)
+    outcome: bytes = await connection.fetchval("SELECT outcome FROM events.idempotency_keys LIMIT 1")
+    await connection.execute("TRUNCATE events.idempotency_keys")
+    begun = time.monotonic()
+    await _put(connection, outcome, "interval '1 day'")
+    took = time.monotonic() - begun
+    await connection.execute("VACUUM (ANALYZE) events.idempotency_keys")
+    told = {"keys": KEYS, "outcome_bytes": len(outcome), "filled_seconds": round(took), **await _sizes(connection)}
+    await connection.close()
+    return told
+
+
+async def _put(connection: Any, outcome: bytes, lives: str) -> None:
+    """Random keys, as clients make them, in the order of time, as they come."""
+    await connection.execute(
+        "INSERT INTO events.idempotency_keys (organization_id, user_id, key, operation, payload, outcome,"
+        " correlation_id, created_at, expires_at)"
+        " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'events.create',"
+        f" decode(md5(n::text) || md5((-n)::text), 'hex'), '\\x{outcome.hex()}', gen_random_uuid(),"
+        f" now() + n * interval '86 ms', now() + n * interval '86 ms' + {lives} FROM generate_series(1, {KEYS}) AS n"
+    )
+
+
+async def _sizes(connection: Any) -> dict[str, Any]:
+    row = await connection.fetchrow(
+        "SELECT pg_table_size('events.idempotency_keys') AS table_mib,"
+        " pg_relation_size('events.pk_idempotency_keys') AS key_index_mib,"
+        " pg_relation_size('events.ix_idempotency_keys_expires_at') AS expiry_index_mib"
+    )
+    return {name: round(size / 2**20) for name, size in row.items()}
+
+
+async def _sweep(url: str) -> dict[str, Any]:
+    """A day's keys, all expired; then what VACUUM makes of it, and the next day's."""
+    connection = await asyncpg.connect(url)
+    outcome: bytes = await connection.fetchval("SELECT outcome FROM events.idempotency_keys LIMIT 1")
+    await connection.execute("TRUNCATE events.idempotency_keys")
+    await _put(connection, outcome, "interval '-2 days'")
+    await connection.execute("VACUUM (ANALYZE) events.idempotency_keys")
+    database = Database(url, role="eventboard_sweeper", size=1, connect_timeout=2)
+    await database.open()
+    sweeper = Sweeper(database, every=60)
+    begun = time.monotonic()
+    swept = await sweeper.sweep()
+    took = time.monotonic() - begun
+    await database.close()
+    begun = time.monotonic()
+    await connection.execute("VACUUM events.idempotency_keys")
+    vacuumed = time.monotonic() - begun
+    after = await _sizes(connection)
+    await _put(connection, outcome, "interval '1 day'")
+    again = await _sizes(connection)
+    await connection.close()
+    return {
+        "keys": swept,
+        "left": sweeper.backlog,
+        "keys_per_second": round(swept / took),
+        "vacuum_seconds": round(vacuumed, 1),
+        "after_vacuum": after,
+        "filled_again": again,
+    }
+
+
+def _shown(values: dict[str, float], digits: int = 0) -> str:
+    return f"{values['median']:,.{digits}f} ({values['least']:,.{digits}f} to {values['most']:,.{digits}f})"
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    yield "# What exactly-once costs"
+    yield ""
+    yield (
+        f"{result['at']}, revision {result['revision']}; {result['machine']}, {result['versions']};"
+        f" load average before: {result['load_before']}."
+    )
+    yield (
+        f"One process; {result['rounds']} rounds of {result['seconds']} s each in turn. Median (least to most)."
+        " PostgreSQL doesn't wait for the disk."
+    )
+    for name, got in result["creates"].items():
+        yield ""
+        yield f"| creates, {name} | {WITHOUT} | {WITH} | |"
+        yield "| --- | --- | --- | --- |"
+        rows = (
+            ("per second", "per_second", 0, f"ratio {_shown(got['ratio_per_second'], 2)}"),
+            ("median latency, ms", "milliseconds", 2, f"added {_shown(got['added_milliseconds'], 2)}"),
+            ("processor time of the server, µs", "cpu_microseconds", 0, ""),
+        )
+        for label, key, digits, compared in rows:
+            yield f"| {label} | {_shown(got[WITHOUT][key], digits)} | {_shown(got[WITH][key], digits)} | {compared} |"
+    for kind, statements in result["statements"].items():
+        yield ""
+        yield f"Round trips of a create {kind}: {len(statements)}"
+        yield ""
+        yield from (f"{number}. `{statement}`" for number, statement in enumerate(statements, start=1))
+    table, sweep = result["table"], result["sweep"]
+    yield ""
+    yield f"| {table['keys']:,} keys, each with an outcome of {table['outcome_bytes']} bytes | MiB |"
+    yield "| --- | --- |"
+    for label, sizes in (
+        ("filled", table),
+        ("swept and vacuumed", sweep["after_vacuum"]),
+        ("filled again", sweep["filled_again"]),
+    ):
+        yield (
+            f"| {label}: table, index of keys, index of expiry |"
+            f" {sizes['table_mib']}, {sizes['key_index_mib']}, {sizes['expiry_index_mib']} |"
+        )
+    yield ""
+    yield (
+        f"The sweeper deleted {sweep['keys']:,} keys at {sweep['keys_per_second']:,} per second and left"
+        f" {sweep['left']}; VACUUM took {sweep['vacuum_seconds']} s."
+    )
+
+
+def _write(result: dict[str, Any]) -> None:
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    text = "\n".join(_lines(result)) + "\n"
+    (folder / "idempotency.json").write_text(json.dumps(result, indent=2) + "\n")
+    (folder / "idempotency.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Run once by PostgreSQL's image, when the cluster is new: an account for the migrations, which owns the database, and one
+# for each module, which may do what that module's role may and nothing else. Names and passwords are the URLs' own.
+set -eu
+
+account() { # database-NAME-url: sets $user and $password from postgresql://USER:PASSWORD@…
+    login=$(sed -n 's|^postgresql://\([^@/]*\)@.*|\1|p' "/run/secrets/database-$1-url")
+    user=${login%%:*} password=${login#*:}
+}
+
+run() { psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet -U "${POSTGRES_USER:-postgres}" -d "$POSTGRES_DB" "$@"; }
+
+account migration
+run -v user="$user" -v password="$password" -v database="$POSTGRES_DB" <<'SQL'
+CREATE ROLE :"user" LOGIN CREATEROLE PASSWORD :'password';
+ALTER DATABASE :"database" OWNER TO :"user";
+SQL
+owner=$user
+
+for module in auth events; do
+    account $module
+    run -v user="$user" -v password="$password" -v owner="$owner" -v role="eventboard_$module" <<'SQL'
+CREATE ROLE :"role" NOLOGIN ADMIN :"owner";
+CREATE ROLE :"user" LOGIN PASSWORD :'password' IN ROLE :"role";
+SQL
+done
+
+# The last account is that of events, which also sweeps. Whom only a superuser can make: the role that finds text by its
+# index; nobody works under it, it owns one function.
+run -v user="$user" -v owner="$owner" <<'SQL'
+CREATE ROLE eventboard_sweeper NOLOGIN ROLE :"user" ADMIN :"owner";
+CREATE ROLE eventboard_search NOLOGIN BYPASSRLS ADMIN :"owner";
+SQL

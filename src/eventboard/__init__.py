@@ -1,0 +1,1 @@
+"""EventBoard: an event board with approval for organizations."""

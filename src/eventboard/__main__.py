@@ -1,0 +1,24 @@
+"""The first lines of every `eventboard` process: from here on it ends well when it is told to, while it starts too."""
+
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> int:
+    # Before anything else is imported, which takes a second. A server's own handler takes over.
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        from eventboard.cli import main as command
+
+        return command()
+    except KeyboardInterrupt:
+        return 0
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Serve and call any contract; name none."""

@@ -1,0 +1,120 @@
+"""Serves contracts to other processes: one ASGI mount, `POST /rpc/<operation>`, derived from the contracts."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from hmac import compare_digest
+from typing import Any
+
+import msgspec
+from loguru import logger
+from msgspec import Struct
+
+from eventboard.adapters import wire
+from eventboard.platform import context
+from eventboard.platform.asgi import App, Receive, Scope, Send
+from eventboard.platform.contract import operations
+from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.problems import bug
+
+# Bytes: the public limit of a body, and as much again for MessagePack's frame, the token and what is escaped in JSON.
+LARGEST = 2 * 1024 * 1024
+# Seconds for a caller that names no budget: the longest of the contracts'.
+DEFAULT_BUDGET = 10.0
+
+
+class _Served(Struct, frozen=True):
+    run: Callable[[Any], Awaitable[Any]]
+    decoder: msgspec.msgpack.Decoder[Any]
+    contract: bytes
+
+
+class RpcServer:
+    """An ASGI application. Whoever doesn't send the service credential is answered 401, whatever they ask."""
+
+    def __init__(self, services: Mapping[type[Any], object], *, credential: str) -> None:
+        self._expected = f"Bearer {credential}".encode()
+        self._served = {
+            f"{wire.PREFIX}{operation.name}": _Served(
+                getattr(service, operation.method),
+                msgspec.msgpack.Decoder(operation.request),
+                wire.contract_hash(contract).encode(),
+            )
+            for contract, service in services.items()
+            for operation in operations(contract)
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        served = self._served.get(scope["path"])
+        try:
+            status, body = 200, await self._answer(scope, headers, served, receive)
+        except ServiceError as error:
+            status, body = wire.failure(error)
+        except Exception as error:  # noqa: BLE001 - a bug here is this side's, and is told as such
+            logger.opt(exception=error).error("{} failed", scope["path"])
+            status, body = wire.failure(bug())
+        answered = [(b"content-type", wire.MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        if served is not None:
+            answered.append((wire.CONTRACT.encode(), served.contract))
+        await send({"type": "http.response.start", "status": status, "headers": answered})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self, scope: Scope, headers: Mapping[bytes, bytes], served: _Served | None, receive: Receive
+    ) -> bytes:
+        if not compare_digest(headers.get(b"authorization", b""), self._expected):
+            raise ServiceError(Code.INVALID_TOKEN, "The service credential is missing or wrong.")
+        if served is None or scope["method"] != "POST":
+            raise ServiceError(Code.NOT_IMPLEMENTED, "This service doesn't know the operation.")
+        return msgspec.msgpack.encode(await _run(served, headers, receive))
+
+
+def mount(app: App, rpc: App) -> App:
+    """`rpc` under /rpc/, `app` for the rest."""
+
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+        inside = scope["type"] == "http" and scope["path"].startswith(wire.PREFIX)
+        await (rpc if inside else app)(scope, receive, send)
+
+    return mounted
+
+
+async def _run(served: _Served, headers: Mapping[bytes, bytes], receive: Receive) -> Any:
+    try:
+        request = served.decoder.decode(await _body(receive))
+    except wire.UNREADABLE as error:
+        raise ServiceError(Code.INVALID_REQUEST, f"The call can't be read: {error}") from None
+    with context.budget(_budget(headers)) as deadline:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                return await served.run(request)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ServiceError(Code.DEADLINE_EXCEEDED, "The call's budget was spent.") from None
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ServiceError(Code.INVALID_REQUEST, "The caller hung up.")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > LARGEST:
+            raise ServiceError(Code.TOO_LARGE, f"A call may have {LARGEST} bytes.")
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def _budget(headers: Mapping[bytes, bytes]) -> float:
+    text = headers.get(wire.BUDGET.encode(), b"")
+    return int(text) / 1000 if text.isdigit() else DEFAULT_BUDGET
+
+
+def refuse_as_failure(error: ServiceError) -> tuple[int, dict[str, str], bytes]:
+    """How a process that serves calls refuses one before it looks at it: see platform.web.Front."""
+    status, body = wire.failure(error)
+    return status, {"content-type": wire.MEDIA_TYPE}, body

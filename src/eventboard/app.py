@@ -1,0 +1,208 @@
+"""The composition root: a target chooses which modules run here and which are reached over HTTP, and nothing else."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from eventboard.adapters.client import Transport, client
+from eventboard.adapters.http import HttpTransport
+from eventboard.adapters.local import LocalTransport
+from eventboard.adapters.resilience import BreakerPolicy, RetryPolicy
+from eventboard.adapters.server import RpcServer, mount, refuse_as_failure
+from eventboard.gateway.app import gateway_routes
+from eventboard.gateway.edges import cors, public_headers
+from eventboard.levels import needed
+from eventboard.modules.auth.contract import Auth, GetKeys, ValidateUser
+from eventboard.modules.auth.keys import KeyRing
+from eventboard.modules.auth.mail import Mail, NoMail, PrintedMail
+from eventboard.modules.auth.part import Lifetimes
+from eventboard.modules.auth.passwords import Passwords
+from eventboard.modules.auth.service import AuthService
+from eventboard.modules.auth.tokens import TokenIssuer
+from eventboard.modules.events.contract import Events
+from eventboard.modules.events.service import EventsService
+from eventboard.modules.events.sweeper import Sweeper
+from eventboard.platform.asgi import App
+from eventboard.platform.database import Database, level_check
+from eventboard.platform.health import Check, Peer, health_routes
+from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
+from eventboard.platform.standing import Standing, StandingVerifier
+from eventboard.platform.web import EXCEPTION_HANDLERS, Front, Gate, refuse_as_problem, with_options
+from eventboard.settings import PORTS, Settings, SettingsError
+
+Contract = TypeVar("Contract")
+
+ALL = frozenset(PORTS)
+
+# A shorter service credential could be guessed; 32 characters of base64 are 24 random bytes.
+SHORTEST_CREDENTIAL = 32
+
+
+class Application(Struct, frozen=True):
+    """`gate` is how the server tells it that the process is about to end."""
+
+    asgi: App
+    gate: Gate
+
+
+def target_of(text: str) -> frozenset[str]:
+    """`all`, or parts joined by commas. Raises ValueError."""
+    parts = ALL if text == "all" else frozenset(text.split(","))
+    if unknown := parts - ALL:
+        raise ValueError(f"{', '.join(sorted(unknown))!r} is none of all, {', '.join(PORTS)}")
+    return parts
+
+
+def port_of(settings: Settings, target: Iterable[str]) -> int:
+    port = settings.server.port
+    return next(PORTS[part] for part in PORTS if part in target) if port is None else port
+
+
+def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
+    """Raises SettingsError and KeyFileError."""
+    parts = _Parts(settings)
+    tokens = settings.tokens
+
+    async def fetch_keys() -> PublicKeys:
+        return await auth.keys(GetKeys())
+
+    async def ask(caller: Principal) -> Standing:
+        validity = await auth.validate_user(
+            ValidateUser(user_id=caller.user_id, organization_id=caller.organization_id, session_id=caller.session_id)
+        )
+        return Standing(validity.role if validity.active else None)
+
+    tokens_alone = TokenVerifier(fetch_keys, issuer=tokens.issuer, audience=tokens.audience)
+    verify = StandingVerifier(tokens_alone, ask)
+    services: dict[type[Any], object] = {}
+
+    # The one table: a module runs here or is reached over HTTP.
+    if "auth" in target:
+        services[Auth] = AuthService(
+            parts.database("auth"), parts.passwords(), parts.issuer(), verify, parts.mail(), parts.lifetimes()
+        )
+        auth = parts.local(Auth, services[Auth])
+    else:
+        auth = parts.remote(Auth, "auth")
+    if "events" in target:
+        services[Events] = EventsService(parts.database("events"), verify)
+        parts.sweeper()
+
+    routes: list[HTTPRouteHandler] = []
+    if "gateway" in target:
+        events = parts.local(Events, services[Events]) if "events" in target else parts.remote(Events, "events")
+        routes = gateway_routes(auth, events, verify, version=version("eventboard"))
+
+    gate = Gate(settings.server.max_requests)
+    own: dict[str, Check] = {**parts.checks, "keys": tokens_alone.load_keys, "serving": gate.check}
+    detailed = settings.environment == "development"
+    litestar = Litestar(
+        with_options([*routes, *health_routes(own, parts.peers, detailed=detailed)]),
+        lifespan=[parts.lifespan],
+        openapi_config=None,
+        exception_handlers=EXCEPTION_HANDLERS,
+        cors_config=cors(settings.server.cors_origins) if routes else None,
+        request_max_body_size=settings.server.max_body,
+        logging_config=None,
+    )
+    # Litestar and uvicorn name the same shapes of ASGI each in their own way.
+    app = cast("App", litestar)
+    if "gateway" in target:
+        # What faces the public serves no internal call.
+        return Application(Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on")), gate)
+    rpc = RpcServer(services, credential=parts.credential())
+    return Application(Front(mount(app, rpc), gate, refuse_as_failure, {}), gate)
+
+
+class _Parts:
+    """Makes the parts that the table asks for; they are opened when the application starts, and closed in turn."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._budgets = asdict(settings.budgets)
+        self._resources: list[Database | HttpTransport | Sweeper] = []
+        self._passwords: list[Passwords] = []
+        self.checks: dict[str, Check] = {}
+        self.peers: dict[str, Peer] = {}
+
+    def database(self, module: str) -> Database:
+        database = self._pool(module, f"eventboard_{module}", size=self._settings.database.pool_size)
+        self._resources.append(database)
+        self.checks[module] = level_check(database, module, needed(module))
+        return database
+
+    def _pool(self, module: str, role: str, *, size: int) -> Database:
+        given = self._settings.database
+        return Database(given.for_module(module), role=role, size=size, connect_timeout=given.connect_timeout)
+
+    def sweeper(self) -> None:
+        """On a connection of its own, of a role that can delete what is expired and nothing else."""
+        database = self._pool("events", "eventboard_sweeper", size=1)
+        self._resources.append(database)
+        self._resources.append(Sweeper(database, every=self._settings.idempotency.sweep_every))
+
+    def passwords(self) -> Passwords:
+        self._passwords.append(Passwords(**asdict(self._settings.passwords)))
+        return self._passwords[-1]
+
+    def issuer(self) -> TokenIssuer:
+        given = self._settings.tokens
+        if not given.key_file:
+            raise SettingsError("EVENTBOARD_TOKENS_KEY_FILE: it is not set; auth signs with the key in that PEM file")
+        keys = KeyRing(Path(given.key_file), create=self._settings.environment == "development")
+        return TokenIssuer(keys, issuer=given.issuer, audience=given.audience, lifetime=given.lifetime)
+
+    def mail(self) -> Mail:
+        return PrintedMail() if self._settings.environment == "development" else NoMail()
+
+    def lifetimes(self) -> Lifetimes:
+        given = self._settings.tokens
+        return Lifetimes(session=given.refresh_lifetime, invitation=given.invitation_lifetime)
+
+    def local(self, contract: type[Contract], service: object) -> Contract:
+        return self._client(contract, LocalTransport(service))
+
+    def remote(self, contract: type[Contract], module: str) -> Contract:
+        origins = [origin.strip().rstrip("/") for origin in getattr(self._settings.peers, module).split(",") if origin]
+        if not origins:
+            raise SettingsError(f"EVENTBOARD_PEERS_{module.upper()}: it is not set; where is the {module} service?")
+        transport = HttpTransport(
+            module,
+            contract,
+            origins,
+            credential=self.credential(),
+            connect_timeout=self._settings.rpc.connect_timeout,
+            retries=RetryPolicy(**asdict(self._settings.retries)),
+            breaker=BreakerPolicy(**asdict(self._settings.breaker)),
+        )
+        self._resources.append(transport)
+        self.peers[module] = Peer(transport.check, transport.state)
+        return self._client(contract, transport)
+
+    def credential(self) -> str:
+        credential = self._settings.rpc.credential
+        if not credential:
+            raise SettingsError("EVENTBOARD_RPC_CREDENTIAL: it is not set; the services know each other by it")
+        if self._settings.environment == "production" and len(credential) < SHORTEST_CREDENTIAL:
+            raise SettingsError(f"EVENTBOARD_RPC_CREDENTIAL: production needs {SHORTEST_CREDENTIAL} characters or more")
+        return credential
+
+    @asynccontextmanager
+    async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for passwords in self._passwords:
+                stack.callback(passwords.close)
+            for resource in self._resources:
+                await resource.open()
+                stack.push_async_callback(resource.close)
+            yield
+
+    def _client(self, contract: type[Contract], transport: Transport) -> Contract:
+        return client(contract, transport, self._budgets)

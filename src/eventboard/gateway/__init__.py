@@ -1,0 +1,1 @@
+"""The public face: HTTP in, contract calls out; sees contracts only."""

@@ -1,0 +1,41 @@
+"""What browsers are told: which other sites may call, and what no page may do with an answer."""
+
+from litestar.config.cors import CORSConfig
+
+# Two years, as the preload lists ask for at least one.
+HSTS = "max-age=63072000; includeSubDomains"
+# Seconds that a browser may keep the answer to a preflight: the most that any of them does.
+PREFLIGHT_MAX_AGE = 7200
+
+
+def public_headers(*, hsts: bool) -> dict[str, str]:
+    """On every answer of the gateway. Pages bring their own content security policy."""
+    headers = {
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "x-frame-options": "DENY",
+        "cross-origin-opener-policy": "same-origin",
+    }
+    return {**headers, "strict-transport-security": HSTS} if hsts else headers
+
+
+def cors(origins: str) -> CORSConfig | None:
+    """None where no other site may call. The token travels in a header, so no cookie needs credentials."""
+    allowed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    if not allowed:
+        return None
+    return CORSConfig(
+        allow_origins=allowed,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=[
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "if-match",
+            "if-none-match",
+            "traceparent",
+            "x-correlation-id",
+        ],
+        expose_headers=["etag", "location", "idempotency-status", "retry-after", "x-correlation-id"],
+        max_age=PREFLIGHT_MAX_AGE,
+    )

@@ -1,0 +1,1 @@
+"""Development and tests only: what starts an EventBoard on a machine that has nothing."""

@@ -1,0 +1,1 @@
+"""The modules; none imports another."""

@@ -1,0 +1,152 @@
+"""Accounts: sign-up, log-in, who am I, other organizations, passwords."""
+
+from uuid import UUID
+
+import asyncpg
+
+from eventboard.modules.auth import organizations, store
+from eventboard.modules.auth.contract import (
+    ChangePassword,
+    Done,
+    GetKeys,
+    GetMe,
+    Join,
+    Login,
+    Me,
+    OrganizationSummary,
+    Session,
+    Signup,
+    Switch,
+    ValidateUser,
+    Validity,
+)
+from eventboard.modules.auth.names import email_key
+from eventboard.modules.auth.part import Part, no_membership, person
+from eventboard.modules.auth.rules import password_errors
+from eventboard.platform.errors import Code, FieldError, ServiceError
+from eventboard.platform.identity import PublicKeys, Role, refused
+from eventboard.platform.ids import uuid7
+
+
+class Accounts(Part):
+    async def signup(self, command: Signup) -> Session:
+        email = email_key(command.email)
+        _refuse(
+            organizations.choice_errors(command),
+            password_errors("/password", command.password, email, command.organization_name),
+        )
+        chosen = await organizations.choose(self._database, command)
+        _refuse(password_errors("/password", command.password, email, chosen.name))
+        password_hash = await self._passwords.hash(command.password)
+        user_id = uuid7()
+        async with self._database.transaction(chosen.organization_id, user_id) as connection:
+            if chosen.founding:
+                await organizations.found(connection, chosen)
+            try:
+                await connection.run(
+                    store.ADD_USER,
+                    id=user_id,
+                    email=email,
+                    password_hash=password_hash,
+                    first_name=command.first_name.strip(),
+                    last_name=command.last_name.strip(),
+                )
+            except asyncpg.UniqueViolationError:
+                raise organizations.taken("/email", "There is an account with this e-mail address.") from None
+            await organizations.enter(connection, chosen, user_id, email)
+            return await self._log_in(connection, user_id, chosen.organization_id)
+
+    async def login(self, command: Login) -> Session:
+        async with self._database.reading(None) as connection:
+            user = await connection.one(store.USER_BY_EMAIL, email=email_key(command.email))
+        if not await self._passwords.verify(user["password_hash"] if user else None, command.password) or user is None:
+            raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
+        fresh_hash = await self._passwords.renewed(user["password_hash"], command.password)
+        async with self._database.transaction(None, user["id"]) as connection:
+            if fresh_hash is not None:
+                await connection.run(store.SET_PASSWORD, user_id=user["id"], password_hash=fresh_hash)
+            memberships = await connection.all(store.ACTIVE_MEMBERSHIPS, user_id=user["id"])
+            organization_id = _choose(
+                [row["organization_id"] for row in memberships], command.organization_id, user["last_organization_id"]
+            )
+            return await self._log_in(connection, user["id"], organization_id)
+
+    async def get_me(self, query: GetMe) -> Me:
+        caller = await self._verify(query.actor)
+        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
+            row = await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=caller.organization_id)
+        if row is None or not row["active"]:
+            raise refused("its membership has ended")
+        return Me(
+            **person(row),
+            updated_at=row["updated_at"],
+            organization=OrganizationSummary(id=row["organization_id"], name=row["name"], slug=row["slug"]),
+        )
+
+    async def validate_user(self, query: ValidateUser) -> Validity:
+        async with self._database.reading(query.organization_id, query.user_id) as connection:
+            row = await connection.one(
+                store.STANDING,
+                organization_id=query.organization_id,
+                user_id=query.user_id,
+                session_id=query.session_id,
+            )
+        return Validity(active=False) if row is None else Validity(active=True, role=Role(row["role"]))
+
+    async def keys(self, query: GetKeys) -> PublicKeys:
+        return self._issuer.public_keys
+
+    async def join(self, command: Join) -> Session:
+        caller = await self._verify(command.actor)
+        _refuse(organizations.choice_errors(command.choice))
+        chosen = await organizations.choose(self._database, command.choice)
+        async with self._database.reading(None) as connection:
+            user = await connection.one(store.USER, user_id=caller.user_id)
+        if user is None:
+            raise refused("its account has ended")
+        async with self._database.transaction(chosen.organization_id, caller.user_id) as connection:
+            if chosen.founding:
+                await organizations.found(connection, chosen)
+            await organizations.enter(connection, chosen, caller.user_id, user["email"])
+            return await self._log_in(connection, caller.user_id, chosen.organization_id)
+
+    async def switch(self, command: Switch) -> Session:
+        caller = await self._verify(command.actor)
+        organization_id = command.chosen.organization_id
+        async with self._database.transaction(organization_id, caller.user_id) as connection:
+            if not await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=organization_id):
+                raise no_membership()
+            return await self._log_in(connection, caller.user_id, organization_id)
+
+    async def change_password(self, command: ChangePassword) -> Done:
+        """All other sessions of the caller end."""
+        caller = await self._verify(command.actor)
+        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
+            row = await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=caller.organization_id)
+        if row is None:
+            raise refused("its membership has ended")
+        change = command.change
+        _refuse(password_errors("/newPassword", change.new_password, row["email"], row["name"]))
+        if not await self._passwords.verify(row["password_hash"], change.current_password):
+            raise ServiceError(Code.FORBIDDEN, "The current password is wrong.")
+        password_hash = await self._passwords.hash(change.new_password)
+        async with self._database.transaction(None, caller.user_id) as connection:
+            await connection.run(store.SET_PASSWORD, user_id=caller.user_id, password_hash=password_hash)
+            await connection.run(store.END_OTHER_SESSIONS, user_id=caller.user_id, session_id=caller.session_id)
+        return Done()
+
+
+def _choose(active: list[UUID], wanted: UUID | None, last: UUID | None) -> UUID:
+    """The organization asked for, else the one last used, else the oldest membership's."""
+    if wanted is not None:
+        active = [organization_id for organization_id in active if organization_id == wanted]
+    if not active:
+        raise no_membership()
+    return last if last in active and last is not None else active[0]
+
+
+def _refuse(*found: list[FieldError]) -> None:
+    """Names all that is wrong at once."""
+    errors = [error for errors in found for error in errors]
+    if errors:
+        raise ServiceError(Code.INVALID_REQUEST, "The request breaks a rule.", tuple(errors))

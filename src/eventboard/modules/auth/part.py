@@ -1,0 +1,91 @@
+"""What the parts of the auth module share: their means, and how a person is logged in."""
+
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from eventboard.modules.auth import store
+from eventboard.modules.auth.contract import Session, User
+from eventboard.modules.auth.mail import Mail
+from eventboard.modules.auth.opaque import fingerprint, new_token
+from eventboard.modules.auth.passwords import Passwords
+from eventboard.modules.auth.tokens import TokenIssuer
+from eventboard.platform.database import Connection, Database
+from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.identity import Principal, Role, Verify
+from eventboard.platform.ids import uuid7
+
+
+class Lifetimes(Struct, frozen=True):
+    """Seconds: of a session that isn't refreshed, and of an invitation."""
+
+    session: int
+    invitation: int
+
+
+class Part:
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        issuer: TokenIssuer,
+        verify: Verify,
+        mail: Mail,
+        lifetimes: Lifetimes,
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._issuer = issuer
+        self._verify = verify
+        self._mail = mail
+        self._lifetimes = lifetimes
+
+    async def _log_in(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Session:
+        """A new session for an active member, which the caller has made sure this is."""
+        session_id = uuid7()
+        await connection.run(
+            store.ADD_SESSION,
+            id=session_id,
+            user_id=user_id,
+            organization_id=organization_id,
+            lifetime=self._lifetimes.session,
+        )
+        await connection.run(store.REMEMBER_ORGANIZATION, user_id=user_id, organization_id=organization_id)
+        return await self._continue(connection, session_id, user_id, organization_id)
+
+    async def _continue(
+        self, connection: Connection, session_id: UUID, user_id: UUID, organization_id: UUID
+    ) -> Session:
+        """A new pair of tokens for a session; the access token says the role in force."""
+        refresh_token = new_token()
+        await connection.run(store.ADD_REFRESH_TOKEN, hash=fingerprint(refresh_token), session_id=session_id)
+        member = await connection.one(store.MEMBER, user_id=user_id, organization_id=organization_id)
+        if member is None or not member["active"]:
+            raise no_membership()
+        user = User(**person(member))
+        access_token = self._issuer.issue(
+            user_id=user.id,
+            organization_id=user.organization_id,
+            role=user.role,
+            name=f"{user.first_name} {user.last_name}",
+            session_id=session_id,
+        )
+        return Session(
+            user=user, access_token=access_token, refresh_token=refresh_token, expires_in=self._issuer.lifetime
+        )
+
+    async def _admin(self, actor: str) -> Principal:
+        caller = await self._verify(actor)
+        if caller.role is not Role.ADMIN:
+            raise ServiceError(Code.FORBIDDEN, "Only an ADMIN may do this.")
+        return caller
+
+
+def person(row: Any) -> dict[str, Any]:
+    names = ("id", "email", "first_name", "last_name", "organization_id", "created_at")
+    return {**{name: row[name] for name in names}, "role": Role(row["role"])}
+
+
+def no_membership() -> ServiceError:
+    return ServiceError(Code.FORBIDDEN, "This account has no active membership there.")

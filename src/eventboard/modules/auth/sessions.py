@@ -1,0 +1,62 @@
+"""Sessions: refresh tokens that rotate, and the end of a family when a spent one comes again."""
+
+from eventboard.modules.auth import store
+from eventboard.modules.auth.contract import (
+    Done,
+    EndSession,
+    ListSessions,
+    OpenSession,
+    OpenSessions,
+    Refresh,
+    Session,
+)
+from eventboard.modules.auth.opaque import fingerprint
+from eventboard.modules.auth.part import Part
+from eventboard.platform.errors import Code, ServiceError
+
+
+class Sessions(Part):
+    async def refresh(self, command: Refresh) -> Session:
+        token = fingerprint(command.refresh_token)
+        async with self._database.reading(None) as connection:
+            owner = await connection.one(store.FAMILY, hash=token)
+        if owner is None:
+            raise _refused()
+        session_id, user_id, organization_id = owner
+        async with self._database.transaction(organization_id, user_id) as connection:
+            # One of a hundred that come at once spends the token; the others meet a spent one.
+            if await connection.one(store.SPEND_REFRESH_TOKEN, hash=token):
+                if await connection.one(store.USE_SESSION, session_id=session_id, lifetime=self._lifetimes.session):
+                    return await self._continue(connection, session_id, user_id, organization_id)
+            else:
+                # Stolen, or sent twice: nobody can tell, so nobody goes on.
+                await connection.run(store.END_FAMILY, hash=token)
+        # After the commit: the end of the family is no less final for being answered with a refusal.
+        raise _refused()
+
+    async def logout(self, command: Refresh) -> Done:
+        """A token that nobody knows is logged out already."""
+        async with self._database.transaction(None) as connection:
+            await connection.run(store.END_FAMILY, hash=fingerprint(command.refresh_token))
+        return Done()
+
+    async def list_sessions(self, query: ListSessions) -> OpenSessions:
+        caller = await self._verify(query.actor)
+        async with self._database.reading(None, caller.user_id) as connection:
+            rows = await connection.all(store.OPEN_SESSIONS, user_id=caller.user_id)
+        return OpenSessions(data=[OpenSession(**row, current=row["id"] == caller.session_id) for row in rows])
+
+    async def end_session(self, command: EndSession) -> Done:
+        caller = await self._verify(command.actor)
+        async with self._database.transaction(None, caller.user_id) as connection:
+            if command.session_id is None:
+                await connection.run(store.END_OTHER_SESSIONS, user_id=caller.user_id, session_id=None)
+            elif not await connection.one(store.END_SESSION, user_id=caller.user_id, session_id=command.session_id):
+                raise ServiceError(Code.NOT_FOUND, "You have no such session.")
+        return Done()
+
+
+def _refused() -> ServiceError:
+    return ServiceError(
+        Code.INVALID_TOKEN, "The refresh token is refused: it is unknown, spent, or its session has ended."
+    )

@@ -1,0 +1,249 @@
+"""The statements of accounts, each compiled once."""
+
+from sqlalchemy import Double, bindparam, case, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from eventboard.modules.auth.models import Invitation, Membership, Organization, RefreshToken, User, UserSession
+from eventboard.platform.database import Statement
+
+
+def _given(*names: str) -> dict[str, object]:
+    return {name: bindparam(name) for name in names}
+
+
+_IN_ORGANIZATION = Membership.organization_id == bindparam("organization_id")
+_THIS_USER = Membership.user_id == bindparam("user_id")
+# Seconds from now, by the database's clock.
+_LIFETIME = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lifetime", type_=Double()))
+
+# People.
+USER_BY_EMAIL = Statement(
+    select(User.id, User.password_hash, User.last_organization_id).where(User.email == bindparam("email"))
+)
+USER = Statement(select(User.email).where(User.id == bindparam("user_id")))
+ADD_USER = Statement(insert(User).values(_given("id", "email", "password_hash", "first_name", "last_name")))
+SET_PASSWORD = Statement(
+    update(User)
+    .where(User.id == bindparam("user_id"))
+    .values(password_hash=bindparam("password_hash"), updated_at=func.now())
+)
+REMEMBER_ORGANIZATION = Statement(
+    update(User)
+    .where(
+        User.id == bindparam("user_id"),
+        User.last_organization_id.is_distinct_from(bindparam("organization_id")),
+    )
+    .values(last_organization_id=bindparam("organization_id"))
+)
+
+# Organizations.
+_ORGANIZATION = [
+    Organization.id,
+    Organization.name,
+    Organization.slug,
+    Organization.open_signup,
+    Organization.created_at,
+    Organization.updated_at,
+]
+ORGANIZATION = Statement(
+    select(Organization.name, Organization.open_signup).where(Organization.id == bindparam("organization_id"))
+)
+LOCK_ORGANIZATION = Statement(
+    select(*_ORGANIZATION).where(Organization.id == bindparam("organization_id")).with_for_update()
+)
+SET_ORGANIZATION = Statement(
+    update(Organization)
+    .where(Organization.id == bindparam("organization_id"))
+    .values(
+        name=bindparam("new_name"),
+        name_key=bindparam("name_key"),
+        open_signup=bindparam("new_open_signup"),
+        updated_at=func.now(),
+    )
+    .returning(*_ORGANIZATION)
+)
+# No row where the slug is taken; a taken name raises.
+ADD_ORGANIZATION = Statement(
+    insert(Organization)
+    .values(_given("id", "name", "name_key", "slug"))
+    .on_conflict_do_nothing(index_elements=[Organization.slug])
+    .returning(Organization.id)
+)
+
+# Memberships.
+MEMBER = Statement(
+    select(
+        User.id,
+        User.email,
+        User.first_name,
+        User.last_name,
+        Membership.role,
+        Membership.organization_id,
+        User.created_at,
+        User.updated_at,
+        Organization.name,
+        Organization.slug,
+        Membership.active,
+        User.password_hash,
+    )
+    .select_from(User)
+    .join(Membership, Membership.user_id == User.id)
+    .join(Organization)
+    .where(_IN_ORGANIZATION, _THIS_USER)
+)
+ACTIVE_MEMBERSHIPS = Statement(
+    select(Membership.organization_id)
+    .where(_THIS_USER, Membership.active)
+    .order_by(Membership.created_at, Membership.organization_id)
+)
+ADD_MEMBERSHIP = Statement(insert(Membership).values(_given("organization_id", "user_id", "role")))
+_MEMBER_ROW = (
+    select(
+        User.id,
+        User.email,
+        User.first_name,
+        User.last_name,
+        Membership.role,
+        Membership.active,
+        Membership.created_at.label("joined_at"),
+        Membership.updated_at,
+    )
+    .join(User, User.id == Membership.user_id)
+    .where(_IN_ORGANIZATION)
+)
+MEMBERS = Statement(_MEMBER_ROW.order_by(User.last_name, User.first_name, User.id))
+ONE_MEMBER = Statement(_MEMBER_ROW.where(_THIS_USER))
+MEMBER_BY_EMAIL = Statement(_MEMBER_ROW.where(User.email == bindparam("email")))
+LOCK_ADMINS = Statement(
+    select(Membership.user_id)
+    .where(_IN_ORGANIZATION, Membership.role == "ADMIN", Membership.active)
+    .order_by(Membership.user_id)
+    .with_for_update()
+)
+LOCK_MEMBERSHIP = Statement(
+    select(Membership.role, Membership.active).where(_IN_ORGANIZATION, _THIS_USER).with_for_update()
+)
+SET_MEMBERSHIP = Statement(
+    update(Membership)
+    .where(_IN_ORGANIZATION, _THIS_USER)
+    .values(role=bindparam("role"), active=bindparam("active"), updated_at=func.now())
+)
+
+# Sessions.
+_LIVE_SESSION = (UserSession.ended_at.is_(None), UserSession.expires_at > func.now())
+# No row where the membership, or the session, has ended.
+STANDING = Statement(
+    select(Membership.role)
+    .join(UserSession, UserSession.user_id == Membership.user_id)
+    .where(_IN_ORGANIZATION, _THIS_USER, Membership.active)
+    .where(UserSession.id == bindparam("session_id"), UserSession.ended_at.is_(None))
+)
+ADD_SESSION = Statement(
+    insert(UserSession).values({**_given("id", "user_id", "organization_id"), "expires_at": _LIFETIME})
+)
+USE_SESSION = Statement(
+    update(UserSession)
+    .where(UserSession.id == bindparam("session_id"), *_LIVE_SESSION)
+    .values(used_at=func.now(), expires_at=_LIFETIME)
+    .returning(UserSession.id)
+)
+OPEN_SESSIONS = Statement(
+    select(
+        UserSession.id,
+        UserSession.organization_id,
+        UserSession.created_at,
+        UserSession.used_at,
+        UserSession.expires_at,
+    )
+    .where(UserSession.user_id == bindparam("user_id"), *_LIVE_SESSION)
+    .order_by(UserSession.used_at.desc(), UserSession.id)
+)
+END_SESSION = Statement(
+    update(UserSession)
+    .where(UserSession.id == bindparam("session_id"), UserSession.user_id == bindparam("user_id"), *_LIVE_SESSION)
+    .values(ended_at=func.now())
+    .returning(UserSession.id)
+)
+# All but one; all, where none is named.
+END_OTHER_SESSIONS = Statement(
+    update(UserSession)
+    .where(
+        UserSession.user_id == bindparam("user_id"),
+        UserSession.id.is_distinct_from(bindparam("session_id", type_=UserSession.id.type)),
+        UserSession.ended_at.is_(None),
+    )
+    .values(ended_at=func.now())
+)
+ADD_REFRESH_TOKEN = Statement(insert(RefreshToken).values(_given("hash", "session_id")))
+FAMILY = Statement(
+    select(UserSession.id, UserSession.user_id, UserSession.organization_id)
+    .join(RefreshToken, RefreshToken.session_id == UserSession.id)
+    .where(RefreshToken.hash == bindparam("hash"))
+)
+SPEND_REFRESH_TOKEN = Statement(
+    update(RefreshToken)
+    .where(RefreshToken.hash == bindparam("hash"), RefreshToken.spent_at.is_(None))
+    .values(spent_at=func.now())
+    .returning(RefreshToken.session_id)
+)
+END_FAMILY = Statement(
+    update(UserSession)
+    .where(
+        UserSession.id
+        == select(RefreshToken.session_id).where(RefreshToken.hash == bindparam("hash")).scalar_subquery(),
+        UserSession.ended_at.is_(None),
+    )
+    .values(ended_at=func.now())
+)
+
+# Invitations.
+_PENDING = (
+    Invitation.used_at.is_(None),
+    Invitation.revoked_at.is_(None),
+    Invitation.expires_at > func.now(),
+)
+_INVITATION = [
+    Invitation.id,
+    Invitation.email,
+    Invitation.role,
+    case(
+        (Invitation.used_at.is_not(None), text("'used'")),
+        (Invitation.revoked_at.is_not(None), text("'revoked'")),
+        (Invitation.expires_at <= func.now(), text("'expired'")),
+        else_=text("'pending'"),
+    ).label("state"),
+    Invitation.created_at,
+    Invitation.expires_at,
+]
+ADD_INVITATION = Statement(
+    insert(Invitation)
+    .values({**_given("organization_id", "id", "email", "role", "hash", "invited_by_id"), "expires_at": _LIFETIME})
+    .returning(*_INVITATION)
+)
+INVITATIONS = Statement(
+    select(*_INVITATION)
+    .where(Invitation.organization_id == bindparam("organization_id"))
+    .order_by(Invitation.created_at.desc(), Invitation.id)
+)
+USE_INVITATION = Statement(
+    update(Invitation)
+    .where(
+        Invitation.organization_id == bindparam("organization_id"),
+        Invitation.hash == bindparam("hash"),
+        Invitation.email == bindparam("email"),
+        *_PENDING,
+    )
+    .values(used_at=func.now())
+    .returning(Invitation.role)
+)
+REVOKE_INVITATION = Statement(
+    update(Invitation)
+    .where(
+        Invitation.organization_id == bindparam("organization_id"),
+        Invitation.id == bindparam("id"),
+        Invitation.used_at.is_(None),
+        Invitation.revoked_at.is_(None),
+    )
+    .values(revoked_at=func.now())
+    .returning(Invitation.id)
+)

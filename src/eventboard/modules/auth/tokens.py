@@ -1,0 +1,40 @@
+"""Access tokens are issued here, and nowhere else."""
+
+import time
+from uuid import UUID, uuid4
+
+import jwt
+
+from eventboard.modules.auth.keys import Keys
+from eventboard.platform.identity import ALGORITHM, TOKEN_TYPE, PublicKeys, Role
+
+
+class TokenIssuer:
+    """`lifetime` is in seconds."""
+
+    def __init__(self, keys: Keys, *, issuer: str, audience: str, lifetime: int) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self.lifetime = lifetime
+
+    @property
+    def public_keys(self) -> PublicKeys:
+        return self._keys.published()
+
+    def issue(self, *, user_id: UUID, organization_id: UUID, role: Role, name: str, session_id: UUID) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(user_id),
+            "org": str(organization_id),
+            "role": role.value,
+            "name": name,
+            "sid": str(session_id),
+            "iat": now,
+            "exp": now + self.lifetime,
+            "jti": str(uuid4()),
+        }
+        key = self._keys.signing()
+        return jwt.encode(claims, key.private, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": key.kid})

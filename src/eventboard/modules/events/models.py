@@ -1,0 +1,118 @@
+"""The tables of events, in the schema `events`. Every key is led by the organization."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, DateTime, Index, Integer, Text, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from eventboard.modules.events.contract import Action, Status
+from eventboard.modules.events.lifecycle import EVERY, PUBLIC
+from eventboard.platform.models import TableBase, Timestamps, registry_of
+
+SCHEMA = "events"
+
+
+class Base(TableBase):
+    __abstract__ = True
+    registry = registry_of(SCHEMA)
+    metadata = registry.metadata
+
+
+# What a search looks through: one text, so that one index serves it. No title or description holds the separator
+# (contract.py refuses control characters), so no match runs from the one into the other.
+SEARCHED = r"(title || E'\x1f' || description)"
+
+
+def _one_of(column: str, values: Iterable[Status | Action]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+class EventRow(Timestamps, Base):
+    __tablename__ = "events"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", Status), name="status"),
+        CheckConstraint("start_date < end_date", name="dates"),
+        CheckConstraint("(status = 'REJECTED') = (rejection_reason IS NOT NULL)", name="rejection_reason"),
+        CheckConstraint("version >= 1", name="version"),
+        # One for each order that a list can have, which is merged from the states; read backwards for a descending one.
+        Index("ix_events_by_start_date", "organization_id", "status", "start_date", "id"),
+        Index("ix_events_by_created_at", "organization_id", "status", "created_at", "id"),
+        Index("ix_events_by_title", "organization_id", "status", "title", "id"),
+        Index("ix_events_by_status", "organization_id", "status", "id"),
+        # What its author sees before everybody does: few of all, so others' never stand in the way.
+        Index(
+            "ix_events_own",
+            "organization_id",
+            "created_by_id",
+            "start_date",
+            "id",
+            postgresql_where=text(_one_of("status", sorted(EVERY - PUBLIC))),
+        ),
+        # btree_gin puts the organization in front of the trigrams, as in every other index.
+        Index(
+            "ix_events_search",
+            "organization_id",
+            text(f"{SEARCHED} gin_trgm_ops"),
+            postgresql_using="gin",
+        ),
+    )
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(Text)
+    description: Mapped[str] = mapped_column(Text)
+    location: Mapped[str | None] = mapped_column(Text)
+    start_date: Mapped[datetime]
+    end_date: Mapped[datetime]
+    time_zone: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    rejection_reason: Mapped[str | None] = mapped_column(Text)
+    created_by_id: Mapped[UUID]
+    created_by_name: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer, sort_order=92)
+
+
+class HistoryRow(Base):
+    """One entry for each version an event had, and one for its deletion; it outlives the event.
+
+    `author_id` is the event's author, kept here to judge who may read the history of a deleted event.
+    """
+
+    __tablename__ = "history"
+    __table_args__ = (CheckConstraint(_one_of("action", Action), name="action"),)
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    action: Mapped[str] = mapped_column(Text)
+    status: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    author_id: Mapped[UUID]
+    actor_id: Mapped[UUID]
+    actor_name: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    correlation_id: Mapped[str] = mapped_column(Text)
+
+
+class KeyRow(Base):
+    """The outcome of a write that carried an idempotency key, until it expires."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        # Far more than the largest event takes (5,000 characters of description, at most four bytes each).
+        CheckConstraint("octet_length(outcome) <= 65536", name="outcome"),
+        Index("ix_idempotency_keys_expires_at", "expires_at"),
+    )
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    operation: Mapped[str] = mapped_column(Text)
+    target: Mapped[UUID | None]
+    payload: Mapped[bytes]
+    outcome: Mapped[bytes]
+    correlation_id: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]

@@ -1,0 +1,61 @@
+"""What watches or bounds a call without changing its outcome: correlation id and deadline."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from uuid import uuid4
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+# W3C Trace Context, version 00; ids of zeros alone are invalid.
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Context(Struct, frozen=True):
+    """`deadline` is on `time.monotonic()`'s clock; None is without one. `traceparent` is W3C's, "" is none."""
+
+    correlation_id: str
+    traceparent: str = ""
+    deadline: float | None = None
+
+
+_current: ContextVar[Context] = ContextVar("eventboard_context")
+
+
+def new_correlation_id() -> str:
+    return str(uuid4())
+
+
+def current() -> Context:
+    """The call's context; outside any call, one with a new correlation id."""
+    return _current.get(None) or Context(new_correlation_id())
+
+
+@contextmanager
+def use(context: Context) -> Iterator[None]:
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def budget(seconds: float) -> Iterator[float]:
+    """Bounds what runs inside to `seconds`, or to what an outer budget leaves; yields the deadline."""
+    outer = current()
+    deadline = time.monotonic() + seconds
+    if outer.deadline is not None and outer.deadline < deadline:
+        deadline = outer.deadline
+    with use(replace(outer, deadline=deadline)):
+        yield deadline
+
+
+def remaining() -> float | None:
+    """Seconds left of the budget, 0 or more; None where there is no budget."""
+    deadline = current().deadline
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

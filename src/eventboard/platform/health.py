@@ -1,0 +1,145 @@
+"""Health: `/health` names every part, `/health/live` asks none, `/health/ready` asks
+this process's own: a peer that is down must not take this one out of the load balancer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
+
+import msgspec
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from loguru import logger
+from msgspec import Struct
+from msgspec.structs import replace
+
+from eventboard.platform.context import budget
+from eventboard.platform.errors import ServiceError
+from eventboard.platform.openapi import Answer, Operation
+
+# Raises ServiceError, whose detail says what is wrong.
+Check = Callable[[], Awaitable[None]]
+
+# Seconds that one check may take: a probe that waits longer has been given up by most orchestrators.
+PATIENCE = 2.0
+
+
+class Peer(Struct, frozen=True):
+    """A module in other processes. `state` tells of the way to it: the breaker, a contract that differs."""
+
+    check: Check
+    state: Callable[[], dict[str, str]]
+
+
+class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    status: Literal["up", "down"]
+    detail: str | None = None
+    breaker: str | None = None
+    contract: str | None = None
+
+
+class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    status: Literal["up", "down"]
+    parts: dict[str, Part] = {}
+
+
+_UP = Health(status="up", parts={"events": Part(status="up")})
+_DOWN = Health(status="down", parts={"events": Part(status="down", detail="The database can't be reached now.")})
+
+
+def health_routes(own: Mapping[str, Check], peers: Mapping[str, Peer], *, detailed: bool) -> list[HTTPRouteHandler]:
+    """`detailed` names the parts in answers; without it they say up or down only."""
+
+    down: set[str] = set()
+
+    async def judged(asked: Mapping[str, Check]) -> dict[str, Part]:
+        parts = await asyncio.gather(*(_judge(name, check, down) for name, check in asked.items()))
+        return dict(zip(asked, parts, strict=True))
+
+    def answer(parts: dict[str, Part]) -> ASGIResponse:
+        status: Literal["up", "down"] = "up" if all(part.status == "up" for part in parts.values()) else "down"
+        return _answer(Health(status=status, parts=parts if detailed else {}))
+
+    @get(
+        "/health",
+        operation=Operation(
+            id="getHealth",
+            summary="Health of all parts",
+            description="Up when every part is. Production doesn't name the parts.",
+            tag="Health",
+            answers={
+                200: Answer(description="All is well.", example=_UP),
+                503: Answer(description="Something is not.", example=_DOWN),
+            },
+            open=True,
+        ),
+    )
+    async def health() -> ASGIResponse:
+        there = await judged({name: peer.check for name, peer in peers.items()})
+        there = {name: replace(part, **peers[name].state()) for name, part in there.items()}
+        return answer({**await judged(own), **there})
+
+    @get(
+        "/health/ready",
+        operation=Operation(
+            id="getReadiness",
+            summary="Whether to send requests here",
+            description="Up when this process's database is reachable and at its level, and the keys are known.",
+            tag="Health",
+            answers={
+                200: Answer(description="Send them.", example=_UP),
+                503: Answer(description="Send them elsewhere.", example=_DOWN),
+            },
+            open=True,
+        ),
+    )
+    async def ready() -> ASGIResponse:
+        return answer(await judged(own))
+
+    @get(
+        "/health/live",
+        operation=Operation(
+            id="getLiveness",
+            summary="Whether the process lives",
+            description="Asks nobody else.",
+            tag="Health",
+            answers={200: Answer(description="It does.", example=Health(status="up"))},
+            open=True,
+        ),
+    )
+    async def live() -> ASGIResponse:
+        return _answer(Health(status="up"))
+
+    return [health, ready, live]
+
+
+async def _judge(name: str, check: Check, down: set[str]) -> Part:
+    """`down` holds what was down before: a part that goes down or comes back is logged once, with the cause."""
+    detail, cause = "", ""
+    with budget(PATIENCE):
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await check()
+        except ServiceError as error:
+            detail = error.detail
+            cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
+        except TimeoutError:
+            detail = f"It did not answer within {PATIENCE:g} s."
+    if not detail:
+        if name in down:
+            logger.info("{} is up again", name)
+        down.discard(name)
+        return Part(status="up")
+    if name not in down:
+        logger.warning("{} is down: {}{}", name, detail, cause)
+    down.add(name)
+    return Part(status="down", detail=detail)
+
+
+def _answer(health: Health) -> ASGIResponse:
+    return ASGIResponse(
+        body=msgspec.json.encode(health),
+        status_code=200 if health.status == "up" else 503,
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
+    )

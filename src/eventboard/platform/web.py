@@ -1,0 +1,200 @@
+"""What every HTTP process does for every request: correlation, the log line, errors as problems."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from litestar import Request, Response, route
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.status_codes import HTTP_204_NO_CONTENT
+from litestar.types import Method
+from loguru import logger
+
+from eventboard.platform import context
+from eventboard.platform.asgi import App, Message, Receive, Scope, Send
+from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
+
+# Seconds until a client should come back to a process that has too much to do.
+RETRY_AFTER = 1
+
+# What became of the client's Idempotency-Key: executed, replayed, or ignored where the operation takes none.
+KEY_STATUS = "idempotency-status"
+
+# How a refusal is told: as a problem to the public, as a failure frame between processes.
+Refuse = Callable[[ServiceError], tuple[int, dict[str, str], bytes]]
+
+
+class Gate:
+    """How many requests a process holds, and whether it is on its way out."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+        self.draining = False
+
+    async def check(self) -> None:
+        """The health check: a draining process isn't ready."""
+        if self.draining:
+            raise ServiceError(Code.UNAVAILABLE, "This process is about to end.", not_run=True)
+
+
+class Front:
+    """The outermost ASGI application: gives each request its context and each answer its correlation id.
+
+    `headers` are on every answer. Past the gate's limit a request is refused at once; health is answered still.
+    """
+
+    def __init__(self, app: App, gate: Gate, refuse: Refuse, headers: Mapping[str, str]) -> None:
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._app = app
+        self._gate = gate
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        correlation_id, traceparent, keyed = _context_of(scope)
+        gate = self._gate
+        status = 0
+        begun = time.perf_counter()
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], *self._headers, (b"x-correlation-id", correlation_id.encode())]
+                if gate.draining:
+                    # The client's next request finds another process.
+                    headers.append((b"connection", b"close"))
+                if keyed and not _takes_key(scope):
+                    headers.append((KEY_STATUS.encode(), b"ignored"))
+                message["headers"] = headers
+            await send(message)
+
+        gate.held += 1
+        with context.use(context.Context(correlation_id, traceparent)):
+            try:
+                if gate.held > gate.most and not scope["path"].startswith("/health"):
+                    await _send(answer, *self._refuse(_too_much()))
+                else:
+                    await self._app(scope, receive, answer)
+            finally:
+                gate.held -= 1
+                elapsed = (time.perf_counter() - begun) * 1000
+                logger.bind(correlation_id=correlation_id).info(
+                    "{} {} {} {:.1f} ms", scope["method"], scope["path"], status or "-", elapsed
+                )
+
+
+def refuse_as_problem(error: ServiceError) -> tuple[int, dict[str, str], bytes]:
+    status, headers, body = problem(error, safe=False)
+    return status, {**headers, "content-type": MEDIA_TYPE}, body
+
+
+def _too_much() -> ServiceError:
+    return ServiceError(
+        Code.UNAVAILABLE, "Too many requests are being served already.", retry_after=RETRY_AFTER, not_run=True
+    )
+
+
+async def _send(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _takes_key(scope: Any) -> bool:
+    """Whether the route says of itself that it takes idempotency keys; where none was reached, nobody ignored one."""
+    handler = scope.get("route_handler")
+    return handler is None or getattr(handler.opt.get("operation"), "keyed", False)
+
+
+def _context_of(scope: Scope) -> tuple[str, str, bool]:
+    """The correlation id, the client's or a new one; the client's trace context; whether a key was sent."""
+    correlation_id = traceparent = ""
+    keyed = False
+    for name, value in scope["headers"]:
+        if name == b"x-correlation-id" and not correlation_id:
+            text = value.decode("latin-1")
+            correlation_id = text if context.CORRELATION_ID.fullmatch(text) else ""
+        elif name == b"traceparent":
+            text = value.decode("latin-1")
+            traceparent = text if context.TRACEPARENT.fullmatch(text) else ""
+        elif name == b"idempotency-key":
+            keyed = True
+    return correlation_id or context.new_correlation_id(), traceparent, keyed
+
+
+def with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """Litestar's own answer to OPTIONS names the methods of a path's first handler alone."""
+    methods: defaultdict[str, set[Method]] = defaultdict(lambda: {"OPTIONS"})
+    for handler in handlers:
+        for path in handler.paths:
+            methods[path] |= handler.http_methods
+    return [*(_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()), *handlers]
+
+
+def _options(path: str, allowed: str) -> HTTPRouteHandler:
+    @route(path, http_method="OPTIONS", include_in_schema=False)
+    async def answer() -> ASGIResponse:
+        return ASGIResponse(status_code=HTTP_204_NO_CONTENT, headers={"allow": allowed})
+
+    return answer
+
+
+def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
+    # A write with the client's own key happens once, however often it is sent.
+    safe = is_safe(request.method) or (_takes_key(request.scope) and "idempotency-key" in request.headers)
+    status, headers, body = problem(error, safe=safe)
+    if error.key_status is not None:
+        headers[KEY_STATUS] = error.key_status.value
+    if status == 401:
+        headers["www-authenticate"] = _challenge(request, error)
+    return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals: no such path, no such method, a body too large."""
+    code = STATUS_CODES.get(error.status_code)
+    if code is None:
+        return unforeseen(request, error)
+    response = service_error(request, ServiceError(code, _DETAILS.get(code, error.detail)))
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.bind(correlation_id=context.current().correlation_id).opt(exception=error).error(
+        "{} {} failed", request.method, request.url.path
+    )
+    return service_error(request, bug())
+
+
+# In sentences, where Litestar has only the status' name.
+_DETAILS = {
+    Code.NOT_FOUND: "Nothing is at this path.",
+    Code.METHOD_NOT_ALLOWED: "This path has other methods.",
+    Code.TOO_LARGE: "A body may have 1 MiB.",
+}
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]] = {
+    ServiceError: service_error,
+    HTTPException: framework_error,
+    Exception: unforeseen,
+}
+
+
+def _challenge(request: Request[Any, Any, Any], error: ServiceError) -> str:
+    """RFC 6750, section 3.1: no error code where no bearer token was given."""
+    challenge = 'Bearer realm="eventboard"'
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    if error.code is Code.INVALID_TOKEN and scheme == "bearer":
+        challenge += f', error="invalid_token", error_description="{error.detail}"'
+    return challenge

@@ -1,0 +1,150 @@
+"""Which replica a call goes to."""
+
+import asyncio
+import socket
+
+import pytest
+
+from eventboard.adapters.addresses import LEFT_OUT_FOR, RESOLVE_EVERY, Addresses, resolved
+
+A, B, C = "http://10.0.0.1:3002", "http://10.0.0.2:3002", "http://10.0.0.3:3002"
+
+
+class World:
+    """A clock, and a name server that knows one name."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.now = 100.0
+        self.known = list(addresses)
+        self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.addresses = Addresses(["http://events:3002"], self.resolve, lambda: self.now)
+
+    async def resolve(self, origin: str) -> list[str]:
+        assert origin == "http://events:3002"
+        self.asked += 1
+        await self.answers.wait()
+        if not self.known:
+            raise OSError("no name server")
+        return self.known
+
+    async def firsts(self, calls: int) -> list[str]:
+        """Where so many calls go first."""
+        return [(await self.addresses.in_turn())[0] for _ in range(calls)]
+
+
+async def test_several() -> None:
+    """Calls take turns, and each has the others to fall back on."""
+    world = World(A, B, C)
+    assert sorted(await world.firsts(6)) == [A, A, B, B, C, C]
+    assert sorted(await world.addresses.in_turn()) == [A, B, C]
+    assert world.asked == 1
+
+
+async def test_left_out() -> None:
+    """No call goes there first for a second; then one tries, and the others don't wait for it."""
+    world = World(A, B)
+    await world.addresses.in_turn()
+    world.addresses.leave_out(A)
+    assert set(await world.firsts(10)) == {B}
+    assert await world.addresses.in_turn() == [B, A]
+    world.now += LEFT_OUT_FOR
+    assert (await world.firsts(10)).count(A) == 1
+    world.now += LEFT_OUT_FOR
+    assert (await world.firsts(10)).count(A) == 1
+    world.addresses.answered(A)
+    assert (await world.firsts(10)).count(A) == 5
+
+
+async def test_left_out_for_longer() -> None:
+    """As long as it was said."""
+    world = World(A, B)
+    await world.addresses.in_turn()
+    world.addresses.leave_out(A, 3)
+    world.now += 2.9
+    assert set(await world.firsts(10)) == {B}
+    world.now += 0.1
+    assert (await world.firsts(10)).count(A) == 1
+
+
+async def test_all_left_out() -> None:
+    """They are tried all the same: there is nobody else."""
+    world = World(A, B)
+    await world.addresses.in_turn()
+    world.addresses.leave_out(A)
+    world.addresses.leave_out(B)
+    assert sorted(await world.addresses.in_turn()) == [A, B]
+
+
+async def test_new_one() -> None:
+    """It is used after the next look-up, which no call waits for."""
+    world = World(A)
+    assert set(await world.firsts(4)) == {A}
+    world.known = [A, B]
+    world.now += RESOLVE_EVERY + 0.1
+    assert set(await world.firsts(4)) == {A}
+    await asyncio.sleep(0)  # the look-up's turn
+    assert set(await world.firsts(4)) == {A, B}
+    assert world.asked == 2
+
+
+async def test_one_that_is_gone() -> None:
+    """What the name no longer stands for isn't tried any more."""
+    world = World(A, B)
+    await world.addresses.in_turn()
+    world.addresses.leave_out(B)
+    world.known = [A]
+    world.now += RESOLVE_EVERY + 0.1
+    await world.firsts(1)
+    await asyncio.sleep(0)  # the look-up's turn
+    assert await world.addresses.in_turn() == [A]
+
+
+async def test_name_server_gone() -> None:
+    """It takes nobody's replicas away; whoever never was found is looked for at each call."""
+    world = World(A)
+    await world.firsts(1)
+    world.known = []
+    world.now += RESOLVE_EVERY + 0.1
+    await world.firsts(1)
+    await asyncio.sleep(0)  # the look-up's turn
+    assert await world.addresses.in_turn() == [A]
+    lost = World()
+    assert await lost.addresses.in_turn() == []
+    lost.known = [A]
+    assert await lost.addresses.in_turn() == [A]
+
+
+async def test_several_names() -> None:
+    """A list of addresses and names stands for all of them; one that isn't known takes none of the others along."""
+
+    async def resolve(origin: str) -> list[str]:
+        if origin == "http://gone:3002":
+            raise OSError("unknown")
+        return {"http://one:3002": [A, B], "http://two:3002": [B, C]}[origin]
+
+    addresses = Addresses(["http://one:3002", "http://gone:3002", "http://two:3002"], resolve)
+    assert sorted(await addresses.in_turn()) == [A, B, C]
+
+
+async def test_closed_while_it_resolves() -> None:
+    """No task is left over."""
+    before = asyncio.all_tasks()
+    world = World(A)
+    await world.firsts(1)
+    world.answers.clear()
+    world.now += RESOLVE_EVERY + 0.1
+    await world.firsts(1)
+    assert len(asyncio.all_tasks()) == len(before) + 1
+    await world.addresses.close()
+    assert asyncio.all_tasks() == before
+
+
+async def test_machine_s_resolver() -> None:
+    """A literal address is itself, of either family; `localhost` is known everywhere; nonsense is an OSError."""
+    assert await resolved("http://127.0.0.2:3002") == ["http://127.0.0.2:3002"]
+    assert await resolved("http://[::1]:3002") == ["http://[::1]:3002"]
+    assert "http://127.0.0.1:3002" in await resolved("http://localhost:3002")
+    with pytest.raises(socket.gaierror):
+        await resolved("http://nowhere.invalid:3002")

@@ -1,0 +1,278 @@
+"""A call over HTTP: its attempts, what each of them carries, and what is written down about it."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from loguru import logger
+from msgspec.structs import replace
+
+from eventboard.adapters import wire
+from eventboard.adapters.resilience import UnreachableError
+from eventboard.adapters.server import RpcServer
+from eventboard.modules.auth.contract import Auth, Login, Signup
+from eventboard.modules.events.contract import EventCommand, Events, Written
+from eventboard.platform import context
+from eventboard.platform.asgi import App, Message, Receive, Scope, Send
+from eventboard.platform.errors import Code, ServiceError
+from tests.support.proxy import proxied
+from tests.support.rpc import (
+    BREAKER,
+    CREDENTIAL,
+    QUICK,
+    Ask,
+    Desk,
+    DeskService,
+    NewAsk,
+    NewDesk,
+    Told,
+    calling,
+    echo,
+    listening,
+    service_of,
+)
+
+CANARY = "canary-in-a-password"
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Everything that is logged, at any level, with all that a record holds; as logs.py sets it up."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, level=0, serialize=True, backtrace=False, diagnose=False)
+    yield lines
+    logger.remove(sink)
+
+
+def nobody() -> str:
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return "http://127.0.0.1:{}".format(*server.getsockname()[1:2])
+
+
+class Heard:
+    """Keeps the headers of every call that reaches the application behind it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.headers: list[dict[str, str]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.headers.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        await self._app(scope, receive, send)
+
+
+class Dropping:
+    """Lets the first answers fall: the work is done, and who asked never hears of it."""
+
+    def __init__(self, app: App, times: int) -> None:
+        self._app = app
+        self._times = times
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def swallow(_: Message) -> None:
+            pass
+
+        self._times -= 1
+        # uvicorn answers for an application that didn't, in words that no module has.
+        await self._app(scope, receive, send if self._times < 0 else swallow)
+
+
+async def test_context_crosses() -> None:
+    """Correlation id, trace, credential and contract go with each call; the budget is a duration."""
+    heard = Heard(RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL))
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with listening(heard) as url, calling(Desk, [url], budget=3) as (desk, _):
+        with context.use(context.Context("walk.1", trace)):
+            assert await desk.tell(Ask("hi")) == Told("hi")
+        with context.use(context.Context("walk.2")), context.budget(1.5):
+            await desk.tell(Ask("hi"))
+    first, second = heard.headers
+    assert (first[wire.CORRELATION_ID], first[wire.TRACEPARENT]) == ("walk.1", trace)
+    assert first["authorization"] == f"Bearer {CREDENTIAL}"
+    assert first[wire.CONTRACT] == wire.contract_hash(Desk)
+    assert 2000 < int(first[wire.BUDGET]) <= 3000
+    assert wire.TRACEPARENT not in second
+    assert 1000 < int(second[wire.BUDGET]) <= 1500
+
+
+async def test_budget_shrinks() -> None:
+    """Each attempt carries what is left: waits and earlier attempts are taken off."""
+    heard = Heard(Dropping(RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL), times=2))
+    policy = replace(QUICK, first_wait=0.1, jitter=0)
+    async with listening(heard) as url, calling(Desk, [url], budget=3, retries=policy) as (desk, _):
+        assert await desk.tell(Ask("hi")) == Told("hi")
+    first, second, third = (int(headers[wire.BUDGET]) for headers in heard.headers)
+    assert first <= 3000
+    assert second <= first - 100
+    assert 1000 < third <= second - 200
+
+
+async def test_lost_write_is_sent_again_under_its_key() -> None:
+    """The attempts of one call have one key, made once; so a write may be repeated whose answer was lost."""
+    asked: list[EventCommand] = []
+
+    def answer(_: object, request: EventCommand) -> Written:
+        asked.append(request)
+        return Written(None)
+
+    rpc = RpcServer({Events: service_of(Events, answer)}, credential=CREDENTIAL)
+    async with listening(rpc) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with proxied((host, int(port))) as proxy:
+            proxy.cut(times=2)
+            async with calling(Events, [proxy.url]) as (events, _):
+                assert await events.submit(EventCommand(actor="token", event_id=uuid4())) == Written(None)
+    assert len(asked) == 3
+    assert len({command.idempotency_key.value for command in asked if command.idempotency_key}) == 1
+
+
+async def test_lost_write_without_a_key() -> None:
+    """It isn't sent again: it may have run."""
+    service = DeskService(echo)
+    rpc = RpcServer({Desk: service}, credential=CREDENTIAL)
+    async with listening(Dropping(rpc, times=1)) as url, calling(Desk, [url]) as (desk, _):
+        with pytest.raises(UnreachableError) as raised:
+            await desk.write(Ask("hi"))
+    assert not raised.value.not_run
+    assert len(service.asked) == 1
+
+
+async def test_nobody_listens() -> None:
+    """The call can't have run, and the client is told so."""
+    async with calling(Desk, [nobody()]) as (desk, _):
+        with pytest.raises(UnreachableError) as raised:
+            await desk.write(Ask("hi"))
+    assert raised.value.not_run
+
+
+async def test_name_that_nobody_has() -> None:
+    """Likewise where the name leads nowhere."""
+    async with calling(Desk, ["http://nobody.invalid:3002"]) as (desk, _):
+        with pytest.raises(UnreachableError) as raised:
+            await desk.write(Ask("hi"))
+    assert raised.value.not_run
+
+
+async def test_another_replica_at_once() -> None:
+    """Where one can't be connected to, the next is asked without a wait."""
+    policy = replace(QUICK, retries=0)
+    async with (
+        listening(RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)) as url,
+        calling(Desk, [nobody(), url, nobody()], retries=policy) as (desk, _),
+    ):
+        for _ in range(6):
+            assert await desk.write(Ask("hi")) == Told("hi")
+
+
+async def test_shed() -> None:
+    """A replica with too much to do is not asked again where it is the only one; another one is."""
+
+    async def refuse(_: Ask) -> Told:
+        raise ServiceError(Code.UNAVAILABLE, "Too much to do.", not_run=True)
+
+    busy, idle = DeskService(refuse), DeskService(echo)
+    async with (
+        listening(RpcServer({Desk: busy}, credential=CREDENTIAL)) as first,
+        listening(RpcServer({Desk: idle}, credential=CREDENTIAL)) as second,
+    ):
+        async with calling(Desk, [first]) as (desk, _):
+            with pytest.raises(ServiceError) as raised:
+                await desk.write(Ask("hi"))
+        assert raised.value.not_run
+        assert len(busy.asked) == 1
+        async with calling(Desk, [first, second]) as (desk, _):
+            for _ in range(4):
+                assert await desk.write(Ask("hi")) == Told("hi")
+    assert len(idle.asked) == 4
+
+
+async def test_breaker_is_in_the_state() -> None:
+    """An open breaker answers at once, and shows."""
+    policy = replace(QUICK, retries=0)
+    async with calling(Desk, [nobody()], retries=policy, breaker=replace(BREAKER, open_for=60)) as (desk, transport):
+        for _ in range(BREAKER.least_calls):
+            with pytest.raises(UnreachableError):
+                await desk.tell(Ask("hi"))
+        assert transport.state() == {"breaker": "open"}
+
+
+async def test_end_of_the_budget() -> None:
+    """504 when it ends, though the service says nothing; the promised 100 ms are measured with the faults."""
+
+    async def stand_still(_: Ask) -> Told:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    loop = asyncio.get_running_loop()
+    async with (
+        listening(RpcServer({Desk: DeskService(stand_still)}, credential=CREDENTIAL)) as url,
+        calling(Desk, [url], budget=0.4) as (desk, _),
+    ):
+        begun = loop.time()
+        with pytest.raises(ServiceError) as raised:
+            await desk.tell(Ask("hi"))
+        assert 0.39 <= loop.time() - begun < 1
+    assert raised.value.code is Code.DEADLINE_EXCEEDED
+    assert not raised.value.not_run
+
+
+async def test_other_contract(logged: list[str]) -> None:
+    """It is told once, not with every call, and again when it is another one; it shows as long as it holds."""
+    async with (
+        listening(RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)) as url,
+        calling(NewDesk, [url]) as (desk, transport),
+    ):
+        for _ in range(5):
+            await desk.tell(NewAsk("hi"))
+        there, here = wire.contract_hash(Desk), wire.contract_hash(NewDesk)
+        assert transport.state() == {"breaker": "closed", "contract": f"{there} there, {here} here"}
+    assert len([line for line in logged if there in line and here in line]) == 1
+
+
+async def test_same_contract(logged: list[str]) -> None:
+    """Nothing is told."""
+    async with (
+        listening(RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)) as url,
+        calling(Desk, [url]) as (desk, transport),
+    ):
+        await desk.tell(Ask("hi"))
+        assert transport.state() == {"breaker": "closed"}
+    assert not [line for line in logged if "contract" in line]
+
+
+async def test_no_argument_is_written_down(logged: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever goes wrong with a call, its password is in no line, at any level."""
+    login = Login(email="ada@example.com", password=CANARY)
+    signup = Signup(email="ada@example.com", password=CANARY, first_name="A", last_name="K", organization_name="Acme")
+
+    def fail(_: object, __: object) -> object:
+        raise ServiceError(Code.UNAVAILABLE, "Too much to do.", not_run=True)
+
+    def break_(_: object, request: object) -> object:
+        raise ZeroDivisionError(type(request).__name__)
+
+    failing = RpcServer({Auth: service_of(Auth, fail)}, credential=CREDENTIAL)
+    broken = RpcServer({Auth: service_of(Auth, break_)}, credential=CREDENTIAL)
+    older = RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)
+    caplog.set_level(0)  # the libraries' lines, too
+    async with (
+        listening(failing) as one,
+        listening(failing) as two,
+        listening(broken) as three,
+        listening(Dropping(failing, times=99)) as four,
+        listening(older) as five,
+    ):
+        for origins in ([nobody()], [one, two], [three], [four], [five]):
+            async with calling(Auth, origins) as (auth, _):
+                with pytest.raises(ServiceError):
+                    await auth.login(login)
+                with pytest.raises(ServiceError):
+                    await auth.signup(signup)
+    assert any("auth.login: NeverReachedError; retry 1" in line for line in logged)
+    assert any("auth.login: LostError; retry 1" in line for line in logged)
+    assert any("auth.login: RefusedError; retry 1" in line for line in logged)
+    assert not [line for line in [*logged, *(str(vars(record)) for record in caplog.records)] if CANARY in line]

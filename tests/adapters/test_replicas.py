@@ -1,0 +1,67 @@
+"""Several replicas, some of which would rather not be asked."""
+
+import asyncio
+
+from eventboard.adapters.server import RpcServer
+from eventboard.platform.asgi import App, Message, Receive, Scope, Send
+from eventboard.platform.errors import Code, ServiceError
+from tests.support.rpc import CREDENTIAL, Ask, Desk, DeskService, Told, calling, echo, listening
+
+
+def serving(service: DeskService) -> RpcServer:
+    return RpcServer({Desk: service}, credential=CREDENTIAL)
+
+
+async def full(_: Ask) -> Told:
+    raise ServiceError(Code.UNAVAILABLE, "Too many requests are being served already.", retry_after=1, not_run=True)
+
+
+def draining(app: App) -> App:
+    """Every answer says that the connection ends: the process is about to."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await app(scope, receive, closing)
+
+    return answer
+
+
+async def test_one_is_full() -> None:
+    """What it refuses, another one does, though many calls take turns; and it isn't asked by each of them."""
+    full_one, free_one = DeskService(full), DeskService(echo)
+    async with (
+        listening(serving(full_one)) as first,
+        listening(serving(free_one)) as second,
+        calling(Desk, [first, second]) as (desk, _),
+    ):
+        for _ in range(3):
+            answers = await asyncio.gather(*(desk.write(Ask(str(number))) for number in range(6)))
+            assert [answer.text for answer in answers] == [str(number) for number in range(6)]
+    assert len(free_one.asked) == 18
+    assert len(full_one.asked) <= 6
+
+
+async def test_one_is_about_to_end() -> None:
+    """It has said so with its last answer, and is asked no more: its connections are about to be closed."""
+    ending, staying = DeskService(echo), DeskService(echo)
+    async with (
+        listening(draining(serving(ending))) as first,
+        listening(serving(staying)) as second,
+        calling(Desk, [first, second]) as (desk, _),
+    ):
+        for _ in range(10):
+            await desk.tell(Ask("x"))
+    assert (len(ending.asked), len(staying.asked)) == (1, 9)
+
+
+async def test_the_only_one_is_about_to_end() -> None:
+    """There is nobody else to ask."""
+    ending = DeskService(echo)
+    async with listening(draining(serving(ending))) as only, calling(Desk, [only]) as (desk, _):
+        for _ in range(10):
+            await desk.tell(Ask("x"))
+    assert len(ending.asked) == 10

@@ -1,0 +1,1 @@
+"""What docs/api.md promises, over HTTP, from whatever shape is deployed."""

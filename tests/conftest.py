@@ -1,0 +1,111 @@
+"""Fixtures: one cluster for a run, one server for each worker, an organization for each test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.support import cluster as clusters
+from tests.support.board import Board, Organization
+from tests.support.processes import Process
+from tests.support.shapes import ALL, SHAPES, Deployment, deployed
+
+_run = ExitStack()
+_CLUSTER = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shape",
+        action="append",
+        choices=[*SHAPES, "every"],
+        help="run what needs a server against this deployment shape; may be given several times (default: all)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever uses `server`, `board` or `organization` runs once for each shape that was asked for."""
+    chosen = metafunc.config.option.shape
+    if "shape" in metafunc.fixturenames and chosen:
+        metafunc.parametrize("shape", SHAPES if "every" in chosen else chosen, scope="session")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The process that starts the workers (or runs alone) owns the cluster; workers are told where it is."""
+    if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
+        session.config.stash[_CLUSTER] = _run.enter_context(clusters.cluster())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Of pytest-xdist: what a worker is told before it starts."""
+    node.workerinput["cluster_url"] = node.config.stash[_CLUSTER]
+
+
+def pytest_unconfigure() -> None:
+    _run.close()
+
+
+@pytest.fixture(scope="session")
+def cluster_url(request: pytest.FixtureRequest) -> str:
+    """The maintenance database of the run's PostgreSQL, as its superuser."""
+    workerinput: dict[str, str] | None = getattr(request.config, "workerinput", None)
+    return workerinput["cluster_url"] if workerinput else request.config.stash[_CLUSTER]
+
+
+@pytest.fixture
+def database_url(cluster_url: str) -> Iterator[str]:
+    """A migrated database for one test."""
+    with clusters.database(cluster_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def deployments(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Deployment]]:
+    """Each shape, started when it is first asked for; on a database of its own, all with one signing key."""
+    folder = tmp_path_factory.mktemp("deployments")
+    with ExitStack() as stack:
+
+        @cache
+        def deployment(shape: str) -> Deployment:
+            url = stack.enter_context(clusters.database(cluster_url))
+            return stack.enter_context(deployed(shape, url, folder))
+
+        yield deployment
+
+
+@pytest.fixture(scope="session")
+def shape() -> str:
+    return ALL
+
+
+@pytest.fixture(scope="session")
+def server(deployments: Callable[[str], Deployment], shape: str) -> tuple[Process, str]:
+    """The process that clients reach, and the database's URL: for tests that live in organizations of their own."""
+    deployment = deployments(shape)
+    return deployment.public, deployment.database_url
+
+
+@pytest.fixture
+def board(server: tuple[Process, str]) -> Iterator[Board]:
+    """The public API, shared: other tests' organizations are on it too."""
+    process, url = server
+    board = Board(process.url, url)
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def organization(board: Board) -> Organization:
+    return board.organization()
+
+
+@pytest.fixture(scope="session")
+def shared_organization(server: tuple[Process, str]) -> Iterator[Organization]:
+    """One for all tests that look at no more than the events they make: it takes a while to make another."""
+    process, url = server
+    board = Board(process.url, url)
+    yield board.organization()
+    board.close()

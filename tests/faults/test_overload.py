@@ -1,0 +1,60 @@
+"""More requests than a process holds: those too many are told at once to come back, and health is answered still."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+
+import httpx
+import pytest
+
+from tests.support import cluster as clusters
+from tests.support.board import EVENT, Board
+from tests.support.load import at_once, timed
+from tests.support.problems import assert_problem
+from tests.support.services import Service, running
+from tests.support.sessions import locked, waiting
+
+MOST = 5
+# Seconds within which one too many is told.
+AT_ONCE = 0.02
+
+
+@pytest.fixture(params=["gateway", "events"])
+def full(request: pytest.FixtureRequest, cluster_url: str, tmp_path: Path) -> Iterator[tuple[Service, Board]]:
+    """A process that takes so many requests, and a board on all three."""
+    with clusters.database(cluster_url) as url:
+        auth = Service("auth", url, tmp_path)
+        events = Service("events", url, tmp_path, PEERS_AUTH=auth.url)
+        gateway = Service("gateway", url, tmp_path, PEERS_AUTH=auth.url, PEERS_EVENTS=events.url)
+        service = {"gateway": gateway, "events": events}[request.param]
+        service.settings["SERVER_MAX_REQUESTS"] = str(MOST)
+        with running(auth, events, gateway), closing(Board(gateway.url, url)) as board:
+            yield service, board
+
+
+def test_one_too_many(full: tuple[Service, Board]) -> None:
+    """503 with Retry-After within 20 ms, safe to repeat. The others are served, and so is the next in time."""
+    service, board = full
+    user = board.organization().user
+
+    def write() -> httpx.Response:
+        return user.http.post("/events", json=EVENT)
+
+    with ThreadPoolExecutor(MOST) as pool, locked(board.database_url):
+        held = [pool.submit(write) for _ in range(MOST)]
+        while waiting(board) < MOST:
+            assert not any(write.done() for write in held)
+        refused = [timed(write) for _ in range(20)]
+        crowd = at_once([write] * 40)
+        with httpx.Client(base_url=service.url) as prober:
+            for path in ("/health", "/health/live", "/health/ready"):
+                assert prober.get(path).status_code == 200
+        assert not any(write.done() for write in held)
+    assert [write.result().status_code for write in held] == [201] * MOST
+    for call in refused + crowd:
+        assert assert_problem(call.answer, "unavailable")["retryable"]
+        assert call.answer.headers["retry-after"] == "1"
+    assert median(call.seconds for call in refused) < AT_ONCE
+    assert write().status_code == 201

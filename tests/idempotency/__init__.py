@@ -1,0 +1,1 @@
+"""Exactly once, when much happens at once and when things break."""

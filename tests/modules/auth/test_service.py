@@ -1,0 +1,83 @@
+"""The auth module at its contract: what no public call shows."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import jwt
+import pytest
+from msgspec.structs import replace
+
+from eventboard.modules.auth.contract import Auth, Signup, ValidateUser, Validity
+from eventboard.modules.auth.mail import PrintedMail
+from eventboard.modules.auth.part import Lifetimes
+from eventboard.modules.auth.passwords import Passwords
+from eventboard.modules.auth.service import AuthService
+from eventboard.modules.auth.tokens import TokenIssuer
+from eventboard.platform.database import Database
+from eventboard.platform.identity import PublicKeys, Role, TokenVerifier
+from tests.support.keys import OneKey
+
+
+@pytest.fixture
+async def auth(database_url: str) -> AsyncIterator[Auth]:
+    database = Database(database_url, role="eventboard_auth", size=2, connect_timeout=5)
+    passwords = Passwords(memory_kib=8, iterations=1, workers=1, queue=10)
+    issuer = TokenIssuer(OneKey(), issuer="test", audience="test", lifetime=60)
+
+    async def fetch_keys() -> PublicKeys:
+        return issuer.public_keys
+
+    await database.open()
+    verify = TokenVerifier(fetch_keys, issuer="test", audience="test")
+    yield AuthService(database, passwords, issuer, verify, PrintedMail(), Lifetimes(session=60, invitation=60))
+    await database.close()
+    passwords.close()
+
+
+async def founder(auth: Auth) -> ValidateUser:
+    """What asks about a new user in the organization they founded."""
+    name = uuid4().hex
+    command = Signup(
+        email=f"{name}@example.com",
+        password="correct horse battery",
+        first_name="Nia",
+        last_name="New",
+        organization_name=name,
+    )
+    session = await auth.signup(command)
+    claims = jwt.decode(session.access_token, options={"verify_signature": False})
+    return ValidateUser(
+        user_id=session.user.id, organization_id=session.user.organization_id, session_id=UUID(claims["sid"])
+    )
+
+
+async def execute(url: str, statement: str, *arguments: object) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement, *arguments)
+    await connection.close()
+
+
+async def test_validate_user(auth: Auth, database_url: str) -> None:
+    """The role in force, as soon as it has changed, and nothing once the membership has ended."""
+    query = await founder(auth)
+    user_id = query.user_id
+    assert await auth.validate_user(query) == Validity(active=True, role=Role.ADMIN)
+    await execute(database_url, "UPDATE auth.memberships SET role = 'MODERATOR' WHERE user_id = $1", user_id)
+    assert await auth.validate_user(query) == Validity(active=True, role=Role.MODERATOR)
+    await execute(database_url, "UPDATE auth.memberships SET active = false WHERE user_id = $1", user_id)
+    assert await auth.validate_user(query) == Validity(active=False)
+
+
+async def test_validate_user_of_another_organization(auth: Auth) -> None:
+    """A membership is of one person in one organization; whatever else is asked about is inactive, not an error."""
+    nia, other = await founder(auth), await founder(auth)
+    for query in (
+        replace(nia, organization_id=other.organization_id),
+        replace(nia, organization_id=uuid4()),
+        replace(nia, user_id=uuid4()),
+        replace(nia, session_id=other.session_id),
+        replace(nia, session_id=uuid4()),
+    ):
+        assert await auth.validate_user(query) == Validity(active=False)
+    assert (await auth.validate_user(nia)).active

@@ -1,0 +1,292 @@
+"""What the database does for the hot statements, among 100,000 events of 20 organizations, as the module's role."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+
+from eventboard.modules.events import listing, store
+from eventboard.modules.events.contract import EventQuery, SortBy, SortOrder, Status
+from eventboard.platform.database import Connection, Statement
+from eventboard.platform.identity import Principal, Role
+from tests.support import cluster as clusters
+
+# Event n is organization n % 20's; in organization 0, all are drafts. Fifty authors have written some in each.
+FILL = """
+    INSERT INTO events.events (
+        organization_id, id, title, description, start_date, end_date, time_zone, status, rejection_reason,
+        created_by_id, created_by_name, created_at, version
+    )
+    SELECT
+        ('00000000-0000-7000-8000-' || lpad((n % 20)::text, 12, '0'))::uuid,
+        ('00000000-0000-7000-9000-' || lpad(n::text, 12, '0'))::uuid,
+        (array['Chess', 'Python', 'Budget', 'Climate', 'Design'])[1 + n / 20 % 5] || ' evening '
+            || n || CASE WHEN n % 1000 = 27 THEN ' with quidditch' ELSE '' END,
+        'For all members.',
+        timestamptz '2027-01-01 00:00Z' + n * 7919 % 400000 * interval '1 minute',
+        timestamptz '2027-01-01 02:00Z' + n * 7919 % 400000 * interval '1 minute',
+        'UTC',
+        status,
+        CASE WHEN status = 'REJECTED' THEN 'Please name a room.' END,
+        ('00000000-0000-7000-a000-' || lpad((n / 20 % 50)::text, 12, '0'))::uuid,
+        'Somebody',
+        timestamptz '2026-01-01 00:00Z' + n * interval '1 minute',
+        1
+    FROM (
+        SELECT n, CASE WHEN n % 20 = 0 THEN 'DRAFT' ELSE
+            (array['DRAFT', 'SUBMITTED', 'APPROVED', 'APPROVED', 'APPROVED', 'REJECTED', 'CANCELLED'])[1 + n % 7]
+        END AS status
+        FROM generate_series(1, 100000) AS n
+    ) AS plain;
+    INSERT INTO events.history (
+        organization_id, event_id, version, action, status, author_id, actor_id, actor_name, correlation_id
+    )
+    SELECT organization_id, id, 1, 'create', status, created_by_id, created_by_id, created_by_name, 'filled'
+    FROM events.events;
+    ANALYZE events.history;
+"""
+# As autovacuum leaves a table some time after it was filled: what is counted is read in indexes alone. While somebody
+# holds a snapshot that is older than the rows, VACUUM can't do it.
+VACUUM = "VACUUM (ANALYZE) events.events"
+VACUUMED = "SELECT relpages > 0 AND relallvisible = relpages FROM pg_class WHERE oid = 'events.events'::regclass"
+DRAFTS_ONLY, MIXED = (UUID(f"00000000-0000-7000-8000-{number:012}") for number in (0, 7))
+AUTHOR, NEWCOMER = (UUID(f"00000000-0000-7000-a000-{number:012}") for number in (3, 999))
+AN_EVENT = UUID(f"00000000-0000-7000-9000-{50_007:012}")
+
+# PostgreSQL plans a prepared statement for its values at first, and for any values once that seems as good.
+MODES = ("force_custom_plan", "force_generic_plan")
+
+
+@dataclass
+class Scan:
+    """A node of a plan that reads a table or an index. `rows` are also those that a filter threw away."""
+
+    sequential: bool
+    index: str | None
+    condition: str
+    rows: float
+    for_total: bool
+
+
+@dataclass
+class Plan:
+    """What PostgreSQL did for a statement, and what for."""
+
+    name: str
+    scans: list[Scan]
+    searches: int  # how many times the search function was called
+
+    @property
+    def sequential(self) -> bool:
+        return any(scan.sequential for scan in self.scans)
+
+    @property
+    def finds_text(self) -> bool:
+        """By the index for texts, which may also serve to find an organization's events."""
+        return any(scan.index == "ix_events_search" and "~~*" in scan.condition for scan in self.scans)
+
+    def rows(self, *, for_total: bool) -> float:
+        """Read to count a list's total, or to show the list."""
+        return sum(scan.rows for scan in self.scans if scan.for_total == for_total)
+
+
+def scans(node: dict[str, Any], *, for_total: bool = False) -> Iterator[Scan]:
+    for_total = for_total or node.get("Parent Relationship") == "InitPlan"
+    type_ = node["Node Type"]
+    if "Scan" in type_ and node.keys() & {"Relation Name", "Index Name"}:
+        rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        # A bitmap is read again as rows.
+        yield Scan(
+            "Seq" in type_,
+            node.get("Index Name"),
+            node.get("Index Cond", ""),
+            0 if type_ == "Bitmap Index Scan" else rows,
+            for_total,
+        )
+    for child in node.get("Plans", []):
+        yield from scans(child, for_total=for_total)
+
+
+def searches(node: dict[str, Any]) -> int:
+    here = int(node["Actual Loops"]) if node["Node Type"] == "ProjectSet" else 0
+    return here + sum(searches(child) for child in node.get("Plans", []))
+
+
+def plan_of(name: str, explained: str) -> Plan:
+    root = msgspec.json.decode(explained)[0]["Plan"]
+    return Plan(name, list(scans(root)), searches(root))
+
+
+class Explaining(Connection):
+    """Runs what it is given, and keeps PostgreSQL's plans for it, those for these values and those for any."""
+
+    def __init__(self, raw: Any) -> None:
+        super().__init__(raw)
+        self.plans: list[Plan] = []
+        self.name = ""
+
+    async def belong(self, organization_id: UUID) -> None:
+        """What row-level security asks for: without it there are no rows to plan for."""
+        await self._raw.execute(f"SET LOCAL eventboard.organization_id = '{organization_id}'")
+
+    async def all(self, statement: Statement, **values: Any) -> list[Any]:
+        await self.explain(statement, **values)
+        return await super().all(statement, **values)
+
+    async def explain(self, statement: Statement, **values: Any) -> None:
+        given = ", ".join(
+            "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+            for value in statement.arguments(values)
+        )
+        await self._raw.execute(f"PREPARE explained AS {statement.sql}")
+        for mode in MODES:
+            await self._raw.execute(f"SET plan_cache_mode = {mode}")
+            plan = await self._raw.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE explained({given})")
+            self.plans.append(plan_of(f"{mode}: {self.name}", plan))
+        await self._raw.execute("RESET plan_cache_mode")
+        await self._raw.execute("DEALLOCATE explained")
+
+
+@pytest.fixture(scope="module")
+def full_database(cluster_url: str) -> Iterator[str]:
+    async def fill(url: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(FILL)
+        while not await connection.fetchval(VACUUMED):
+            await connection.execute(VACUUM)
+        await connection.close()
+
+    with clusters.database(cluster_url) as url:
+        asyncio.run(fill(url))
+        yield url
+
+
+@asynccontextmanager
+async def explaining(url: str) -> AsyncIterator[Explaining]:
+    """A connection as the module has them; what is done on it is undone."""
+    raw = await asyncpg.connect(url, server_settings={"role": "eventboard_events", "timezone": "UTC"})
+    try:
+        await raw.execute("BEGIN")
+        yield Explaining(raw)
+    finally:
+        await raw.close()
+
+
+CALLERS = {
+    "author": Principal(AUTHOR, MIXED, Role.USER, "Author", AUTHOR, 0),
+    "author among drafts": Principal(AUTHOR, DRAFTS_ONLY, Role.USER, "Author", AUTHOR, 0),
+    "newcomer among drafts": Principal(NEWCOMER, DRAFTS_ONLY, Role.USER, "Newcomer", NEWCOMER, 0),
+    "moderator": Principal(NEWCOMER, MIXED, Role.MODERATOR, "Moderator", NEWCOMER, 0),
+}
+FILTERS: list[dict[str, Any]] = [
+    {},
+    *({"status": status} for status in Status),
+    {"start_date_from": datetime(2027, 3, 1, tzinfo=UTC), "start_date_to": datetime(2027, 3, 8, tzinfo=UTC)},
+]
+
+
+async def explain_list(connection: Explaining, caller: str, **query: Any) -> list[Plan]:
+    """The plans of a list's first page, and of its second one by cursor. What is on them, test_listing.py says."""
+    connection.plans, connection.name = [], f"{caller} {query}"
+    await connection.belong(CALLERS[caller].organization_id)
+    first = await listing.find(connection, CALLERS[caller], EventQuery(**query))
+    if first.meta.next_cursor:
+        connection.name = f"{caller} {query} by cursor"
+        await listing.find(connection, CALLERS[caller], EventQuery(cursor=first.meta.next_cursor, **query))
+    return connection.plans
+
+
+def names(plans: Iterable[Plan]) -> list[str]:
+    return [plan.name for plan in plans]
+
+
+async def test_one_event_and_its_history(full_database: str) -> None:
+    """They are found by their keys, to be read and to be written."""
+    this = {"organization_id": MIXED, "event_id": AN_EVENT}
+    entry = {"action": "update", "reason": None, "actor_id": AUTHOR, "actor_name": "Author", "correlation_id": "none"}
+    async with explaining(full_database) as connection:
+        await connection.belong(MIXED)
+        event = await connection.one(store.FIND, **this)
+        assert event is not None
+        new = {f"new_{name}": value for name, value in event.items()}
+        for statement in (store.FIND, store.HISTORY, store.CHANGE, store.DELETE):
+            connection.name = statement.sql
+            await connection.explain(statement, **this, version=1, **entry, **new)
+        assert len(connection.plans) == 8
+        assert names(plan for plan in connection.plans if plan.sequential) == []
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_list(full_database: str, caller: str) -> None:
+    """By an index, whoever asks for which order: read is what is shown, and not what others keep to themselves.
+
+    Of each of five states, one row more than the ten that a page may show; of the caller's own unfinished events a
+    hundred; of those between two dates, in another order than theirs, all. There are 5,000 in the organization.
+    """
+    async with explaining(full_database) as connection:
+        for sort_by, sort_order, filters in product(SortBy, SortOrder, FILTERS):
+            plans = await explain_list(connection, caller, sort_by=sort_by, sort_order=sort_order, **filters)
+            assert names(plan for plan in plans if plan.sequential) == []
+            assert names(plan for plan in plans if plan.rows(for_total=False) > 200) == []
+            if "among drafts" in caller:
+                assert names(plan for plan in plans if plan.rows(for_total=True) > 100) == []
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_search(full_database: str, caller: str) -> None:
+    """The function finds three letters in a row, and is called once; fewer are looked for along the list."""
+    async with explaining(full_database) as connection:
+        for sort_by, sort_order in ((SortBy.START_DATE, SortOrder.ASC), (SortBy.TITLE, SortOrder.DESC)):
+            for search in ("Quidditch", "chess", "ch", "!?"):
+                plans = await explain_list(connection, caller, search=search, sort_by=sort_by, sort_order=sort_order)
+                assert names(plan for plan in plans if plan.sequential) == []
+                assert names(plan for plan in plans if plan.searches != (len(search) >= 3)) == []
+
+
+async def test_search_of_much_that_nobody_counted(database_url: str) -> None:
+    """Where PostgreSQL expects little, and finds all: still once, and each event once."""
+    superuser = await asyncpg.connect(database_url)
+    await superuser.execute("ALTER TABLE events.events SET (autovacuum_enabled = off)")
+    await superuser.execute(
+        FILL.partition("INSERT INTO events.history")[0].replace("n % 20)::text", "7)::text").replace("100000)", "2000)")
+    )
+    await superuser.close()
+    async with explaining(database_url) as connection:
+        for caller in ("author", "moderator"):
+            for plan in await explain_list(connection, caller, search="evening"):
+                assert plan.searches == 1, plan
+                assert plan.rows(for_total=False) <= plan.rows(for_total=True) + 11, plan
+
+
+async def test_search_function(full_database: str) -> None:
+    """It uses the index that row-level security takes from every other statement, whatever it looks for."""
+    raw = await asyncpg.connect(full_database)
+    body = await raw.fetchval("SELECT prosrc FROM pg_proc WHERE oid = 'events.search'::regproc")
+    await raw.execute(f"BEGIN; SET LOCAL ROLE eventboard_search; SET LOCAL eventboard.organization_id = '{MIXED}'")
+    await raw.execute(f"PREPARE explained (text) AS {body.replace('pattern', '$1')}")
+    for mode, search in product(MODES, ("Quidditch", "chess")):
+        await raw.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        plan = await raw.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE explained('%{search}%')")
+        found = plan_of(f"{mode}: {search}", plan)
+        assert not found.sequential, found
+        assert found.finds_text, found
+    await raw.close()
+
+
+async def test_far_page_by_number(full_database: str) -> None:
+    """What comes before it is counted off along the indexes, too."""
+    async with explaining(full_database) as connection:
+        await connection.belong(MIXED)
+        for sort_by in SortBy:
+            connection.name = sort_by
+            await listing.find(connection, CALLERS["moderator"], EventQuery(page=400, sort_by=sort_by))
+        assert names(plan for plan in connection.plans if plan.sequential) == []
+        assert names(plan for plan in connection.plans if plan.rows(for_total=False) > 5_100) == []

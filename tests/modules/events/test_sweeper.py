@@ -1,0 +1,163 @@
+"""Expired idempotency keys are deleted, and no others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from loguru import logger
+
+from eventboard.modules.events import store
+from eventboard.modules.events.sweeper import BATCH, LOCK, Sweeper
+from eventboard.platform.database import Database
+from tests.support.processes import PATIENCE
+
+ORGANIZATION, USER = uuid4(), uuid4()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, role="eventboard_sweeper", size=4, connect_timeout=5)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def superuser(database_url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def put(superuser: Any, prefix: str, count: int, lives: timedelta = timedelta(hours=-1)) -> None:
+    """So many keys, which live for so long from now on."""
+    await superuser.execute(
+        "INSERT INTO events.idempotency_keys (organization_id, user_id, key, operation, payload, outcome,"
+        " correlation_id, expires_at) SELECT $1, $2, $3 || n, 'events.create', '\\x00', '\\x80', 'put',"
+        " now() + $5 FROM generate_series(1, $4) AS n",
+        ORGANIZATION,
+        USER,
+        prefix,
+        count,
+        lives,
+    )
+
+
+async def left(superuser: Any) -> list[str]:
+    return [row[0] for row in await superuser.fetch("SELECT key FROM events.idempotency_keys ORDER BY key")]
+
+
+async def test_round(database: Database, superuser: Any) -> None:
+    """All that has expired goes, in batches; what lives for another minute stays."""
+    await superuser.execute(
+        """
+        CREATE TABLE batches (deleted integer);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN INSERT INTO batches SELECT count(*) FROM gone; RETURN NULL; END
+        $$;
+        CREATE TRIGGER note AFTER DELETE ON events.idempotency_keys
+            REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note()
+        """
+    )
+    await put(superuser, "expired ", 2 * BATCH + 1, timedelta(microseconds=-1))
+    await put(superuser, "live ", 3, timedelta(minutes=1))
+    sweeper = Sweeper(database, every=60)
+    assert sweeper.backlog is None
+    assert await sweeper.sweep() == 2 * BATCH + 1
+    assert await left(superuser) == ["live 1", "live 2", "live 3"]
+    assert sweeper.backlog == 0
+    assert [row[0] for row in await superuser.fetch("SELECT * FROM batches")] == [BATCH, BATCH, 1, 0]
+
+
+async def test_what_is_locked(database: Database, superuser: Any) -> None:
+    """It is left to the next round, and is told as the backlog; nothing waits for it."""
+    await put(superuser, "expired ", 10)
+    sweeper = Sweeper(database, every=60)
+    async with superuser.transaction():
+        await superuser.execute("SELECT FROM events.idempotency_keys WHERE key LIKE '% 1' OR key LIKE '% 2' FOR UPDATE")
+        assert (await sweeper.sweep(), sweeper.backlog) == (8, 2)
+    assert await left(superuser) == ["expired 1", "expired 2"]
+    assert (await sweeper.sweep(), sweeper.backlog) == (2, 0)
+
+
+async def test_one_process_at_a_time(database: Database, superuser: Any) -> None:
+    """Who finds another one at it leaves it alone."""
+    await put(superuser, "expired ", 10)
+    sweeper = Sweeper(database, every=60)
+    await superuser.execute(f"SELECT pg_advisory_lock({LOCK})")
+    assert (await sweeper.sweep(), sweeper.backlog) == (0, None)
+    await superuser.execute(f"SELECT pg_advisory_unlock({LOCK})")
+    assert (await sweeper.sweep(), sweeper.backlog) == (10, 0)
+
+
+async def test_several_at_once(database: Database, superuser: Any) -> None:
+    """Together they delete each key once."""
+    await put(superuser, "expired ", 5 * BATCH)
+    sweepers = [Sweeper(database, every=60) for _ in range(4)]
+    assert sum(await asyncio.gather(*(sweeper.sweep() for sweeper in sweepers))) == 5 * BATCH
+    assert await left(superuser) == []
+
+
+async def test_keys_that_are_used_anew_meanwhile(database: Database, database_url: str, superuser: Any) -> None:
+    """Whichever comes first, the new record stays."""
+    sweeper = Sweeper(database, every=60)
+    events = Database(database_url, role="eventboard_events", size=1, connect_timeout=5)
+    await events.open()
+    names = [f"expired {number}" for number in range(1, 101)]
+
+    async def use_anew(name: str) -> None:
+        async with events.transaction(ORGANIZATION, USER) as connection:
+            assert await connection.one(
+                store.STORE_KEY,
+                organization_id=ORGANIZATION,
+                user_id=USER,
+                key=name,
+                operation="events.create",
+                target=None,
+                payload=b"\0",
+                outcome=b"\x80",
+                correlation_id="anew",
+                lifetime=3600,
+            )
+
+    async def use_all() -> None:
+        for name in names:
+            await use_anew(name)
+
+    for _ in range(3):
+        await put(superuser, "expired ", len(names))
+        using = asyncio.create_task(use_all())
+        while not using.done():
+            await sweeper.sweep()
+        await using
+        assert await left(superuser) == sorted(names)
+        await superuser.execute("TRUNCATE events.idempotency_keys")
+    await events.close()
+
+
+async def test_goes_on(database: Database, superuser: Any) -> None:
+    """Whatever goes wrong in one round, the next one comes."""
+    await put(superuser, "expired ", 1)
+    await superuser.execute("REVOKE DELETE ON events.idempotency_keys FROM eventboard_sweeper")
+    sweeper = Sweeper(database, every=0.01)
+    failures: list[str] = []
+    sink = logger.add(failures.append, level="ERROR", format="{message}")
+    try:
+        await sweeper.open()
+        await until(lambda: len(failures) > 1)
+        await superuser.execute("GRANT DELETE ON events.idempotency_keys TO eventboard_sweeper")
+        await until(lambda: sweeper.backlog == 0)
+    finally:
+        await sweeper.close()
+        logger.remove(sink)
+    assert await left(superuser) == []
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not seen():  # noqa: ASYNC110 - the sweeper tells nobody what it does
+            await asyncio.sleep(0.01)

@@ -1,0 +1,154 @@
+"""Access tokens, as every module verifies them."""
+
+import asyncio
+import time
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from eventboard.modules.auth.tokens import TokenIssuer
+from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.identity import Principal, PublicKeys, Role, TokenVerifier
+from tests.support.keys import OneKey
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+USER, ORGANIZATION, SESSION = uuid4(), uuid4(), uuid4()
+
+
+def issuer(key: ec.EllipticCurvePrivateKey = KEY, lifetime: int = 3600) -> TokenIssuer:
+    return TokenIssuer(OneKey(key), issuer="eventboard", audience="eventboard", lifetime=lifetime)
+
+
+def issue(by: TokenIssuer) -> str:
+    return by.issue(user_id=USER, organization_id=ORGANIZATION, role=Role.USER, name="Nia New", session_id=SESSION)
+
+
+class Publisher:
+    """Where keys are fetched: counts how often, and may have none, or be away."""
+
+    def __init__(self, *issuers: TokenIssuer) -> None:
+        self.issuers = issuers
+        self.fetched = 0
+        self.away = False
+
+    async def __call__(self) -> PublicKeys:
+        self.fetched += 1
+        if self.away:
+            raise ServiceError(Code.UNAVAILABLE, "Auth is away.")
+        return PublicKeys([key for one in self.issuers for key in one.public_keys.keys])
+
+
+def verifier(publisher: Publisher) -> TokenVerifier:
+    return TokenVerifier(publisher, issuer="eventboard", audience="eventboard")
+
+
+async def refusal(verify: TokenVerifier, token: str) -> Code:
+    with pytest.raises(ServiceError) as refused:
+        await verify(token)
+    return refused.value.code
+
+
+def signed(header: dict[str, Any], claims: dict[str, Any]) -> str:
+    """By the right key, whatever it says; None leaves something out."""
+    good = issue(issuer())
+    return jwt.encode(
+        {
+            name: value
+            for name, value in (jwt.decode(good, options={"verify_signature": False}) | claims).items()
+            if value is not None
+        },
+        KEY,
+        "ES256",
+        headers=jwt.get_unverified_header(good) | header,
+    )
+
+
+async def test_principal() -> None:
+    """What a good token says of its bearer."""
+    token = issue(issuer())
+    principal = await verifier(Publisher(issuer()))(token)
+    expires_at = jwt.decode(token, options={"verify_signature": False})["exp"]
+    assert principal == Principal(USER, ORGANIZATION, Role.USER, "Nia New", SESSION, expires_at)
+
+
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        pytest.param({"typ": "JWT"}, {}, id="another type"),
+        pytest.param({"typ": None}, {}, id="no type"),
+        pytest.param({"kid": "other"}, {}, id="another key id"),
+        pytest.param({}, {"aud": "other"}, id="for another audience"),
+        pytest.param({}, {"aud": None}, id="for nobody"),
+        pytest.param({}, {"iss": "other"}, id="of another issuer"),
+        pytest.param({}, {"iss": None}, id="of nobody"),
+        pytest.param({}, {"exp": int(time.time()) - 1}, id="expired"),
+        pytest.param({}, {"exp": None}, id="never expiring"),
+        pytest.param({}, {"exp": "tomorrow"}, id="an expiry that is no time"),
+        pytest.param({}, {"iat": int(time.time()) + 3600}, id="issued in the future"),
+        pytest.param({}, {"nbf": int(time.time()) + 3600}, id="not yet"),
+        pytest.param({}, {"sub": "admin"}, id="a subject that is no id"),
+        pytest.param({}, {"sub": 5}, id="a subject that is a number"),
+        pytest.param({}, {"org": None}, id="no organization"),
+        pytest.param({}, {"org": ["x"]}, id="an array for an organization"),
+        pytest.param({}, {"role": "ROOT"}, id="no role of ours"),
+        pytest.param({}, {"role": None}, id="no role"),
+        pytest.param({}, {"sid": ""}, id="no session"),
+        pytest.param({}, {"jti": None}, id="no token id"),
+    ],
+)
+async def test_signed_but_wrong(header: dict[str, Any], claims: dict[str, Any]) -> None:
+    """A good signature isn't enough."""
+    verify = verifier(Publisher(issuer()))
+    assert (await verify(signed({}, {}))).user_id == USER
+    assert await refusal(verify, signed(header, claims)) == Code.INVALID_TOKEN
+
+
+async def test_token_expires_after_it_was_verified() -> None:
+    """A verified token is remembered, and not for longer than it lives."""
+    verify, token = verifier(Publisher(issuer())), issue(issuer(lifetime=2))
+    expires_at = (await verify(token)).expires_at
+    await verify(token)
+    await asyncio.sleep(expires_at - time.time() + 0.05)  # the wall clock and the loop's may differ a little
+    assert await refusal(verify, token) == Code.INVALID_TOKEN
+
+
+async def test_unknown_keys() -> None:
+    """A stranger's tokens cause no storm of requests for keys."""
+    publisher = Publisher(issuer())
+    verify = verifier(publisher)
+    await verify(issue(issuer()))
+    for _ in range(20):
+        stranger = issuer(ec.generate_private_key(ec.SECP256R1()))
+        assert await refusal(verify, issue(stranger)) == Code.INVALID_TOKEN
+    assert publisher.fetched == 1
+    await verify(issue(issuer()))
+
+
+async def test_no_keys_yet() -> None:
+    """Nobody's token is called wrong while there is nothing to verify it with; the first to come asks for all."""
+    publisher = Publisher(issuer())
+    publisher.away = True
+    verify = verifier(publisher)
+    assert await refusal(verify, issue(issuer())) == Code.UNAVAILABLE
+    with pytest.raises(ServiceError):
+        await verify.load_keys()
+    publisher.away, publisher.fetched = False, 0
+    token = issue(issuer())
+    assert len(set(await asyncio.gather(*(verify(token) for _ in range(20))))) == 1
+    await verify.load_keys()
+    assert publisher.fetched == 1
+
+
+async def test_keys_that_are_none() -> None:
+    """An empty set of keys is no keys yet."""
+    assert await refusal(verifier(Publisher()), issue(issuer())) == Code.UNAVAILABLE
+
+
+async def test_several_keys() -> None:
+    """Each token is verified with the key that it names."""
+    other = issuer(ec.generate_private_key(ec.SECP256R1()))
+    verify = verifier(Publisher(issuer(), other))
+    assert (await verify(issue(other))).user_id == (await verify(issue(issuer()))).user_id

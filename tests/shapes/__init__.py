@@ -1,0 +1,1 @@
+"""Every deployment shape beside every other."""

@@ -1,0 +1,87 @@
+"""Calls timed, at once, or again and again while something happens."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock
+
+import httpx
+
+Call = Callable[[], httpx.Response]
+
+
+@dataclass
+class Timed:
+    """`begun` is on time.monotonic()'s clock."""
+
+    answer: httpx.Response
+    begun: float
+    seconds: float
+
+    @property
+    def status(self) -> int:
+        return self.answer.status_code
+
+
+def timed(call: Call) -> Timed:
+    begun = time.monotonic()
+    answer = call()
+    return Timed(answer, begun, time.monotonic() - begun)
+
+
+def at_once(calls: Sequence[Call]) -> list[Timed]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(timed, calls))
+
+
+@dataclass
+class Load:
+    """What came of the calls so far: answers by their status, and those that brought no answer."""
+
+    statuses: dict[int, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    @property
+    def total(self) -> int:
+        return sum(self.statuses.values()) + len(self.failures)
+
+    def slower_than(self, seconds: float) -> int:
+        """How many answers took longer."""
+        return sum(taken > seconds for taken in self.seconds)
+
+    def run(self, call: Call) -> None:
+        begun = time.monotonic()
+        try:
+            answer = call()
+        except httpx.HTTPError as error:
+            with self._lock:
+                self.failures.append(repr(error))
+            return
+        with self._lock:
+            self.seconds.append(time.monotonic() - begun)
+            self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
+            if answer.status_code >= 400:
+                self.failures.append(f"{answer.request.method} {answer.request.url}: {answer.text}")
+
+
+@contextmanager
+def load(calls: Sequence[Call]) -> Iterator[Load]:
+    """Each call is repeated, by a thread of its own, until the block ends."""
+    found, over = Load(), Event()
+
+    def repeat(call: Call) -> None:
+        while not over.is_set():
+            found.run(call)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        running = [pool.submit(repeat, call) for call in calls]
+        try:
+            yield found
+        finally:
+            over.set()
+    for thread in running:
+        thread.result()

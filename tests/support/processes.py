@@ -1,0 +1,135 @@
+"""Real `eventboard` processes on free ports."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+# Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
+PATIENCE = 30.0
+
+# Argon2 with little work: a test logs in in a millisecond. What the real parameters are worth is tested by itself.
+QUICK = {"EVENTBOARD_PASSWORDS_MEMORY_KIB": "8", "EVENTBOARD_PASSWORDS_ITERATIONS": "1"}
+
+
+@dataclass
+class Process:
+    """A running `eventboard` process; `output` is all it has printed."""
+
+    popen: subprocess.Popen[bytes]
+    url: str
+    _output: IO[bytes] = field(repr=False)
+
+    @property
+    def output(self) -> str:
+        self._output.seek(0)
+        return self._output.read().decode()
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        """Sends the signal, waits for the end, and returns the exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(with_signal)
+        return self.popen.wait(PATIENCE)
+
+
+def environment(values: Mapping[str, str]) -> dict[str, str]:
+    """This process's, without settings of its own."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBOARD_")}
+    return {**mine, **QUICK, **values}
+
+
+PROGRAM = ("-m", "eventboard")
+
+
+@contextmanager
+def spawned(*arguments: str, program: Sequence[str] = PROGRAM, **settings: str) -> Iterator[Process]:
+    """`eventboard <arguments>`, just started; `settings` are EVENTBOARD_ variables without that prefix.
+
+    `program` is what Python runs in its place.
+    """
+    with tempfile.TemporaryFile() as output:
+        popen = subprocess.Popen(
+            [sys.executable, *program, *arguments],
+            env=environment({f"EVENTBOARD_{name}": value for name, value in settings.items()}),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A Ctrl-C at the terminal is for the tests, which then end it.
+            start_new_session=True,
+        )
+        process = Process(popen, "", output)
+        try:
+            yield process
+        finally:
+            try:
+                # As Ctrl-C does: without the second that a balancer would need to look away.
+                process.stop(signal.SIGINT)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+                popen.wait()
+                raise
+
+
+@contextmanager
+def serving(
+    database_url: str, folder: Path, target: str = "all", *, program: Sequence[str] = PROGRAM, **settings: str
+) -> Iterator[Process]:
+    """`eventboard serve` on a free port, ready; `program` and `settings` as for `spawned`."""
+    values = {
+        "DATABASE_URL": database_url,
+        "SERVER_PORT": "0",
+        "TOKENS_KEY_FILE": str(folder / "signing-key.pem"),
+        **settings,
+    }
+    with spawned("serve", "--target", target, program=program, **values) as process:
+        process.url = address_of(process)
+        until_ready(process)
+        yield process
+
+
+def children(pid: int) -> list[int]:
+    """The processes that it has started and that haven't ended; as Linux tells it."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            # A name may hold blanks and brackets; state and parent come after it.
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def address_of(process: Process) -> str:
+    """From the line in which the process says where it listens."""
+    for _ in patiently(process):
+        for line in process.output.splitlines():
+            if "listening on http://" in line:
+                return "http://" + line.split("listening on http://")[1].split()[0]
+    raise AssertionError(process.output)
+
+
+def until_ready(process: Process) -> None:
+    for _ in patiently(process):
+        try:
+            if httpx.get(f"{process.url}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            continue
+    raise AssertionError(process.output)
+
+
+def patiently(process: Process) -> Iterator[None]:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if process.popen.poll() is not None:
+            raise AssertionError(f"it ended with {process.popen.returncode}: {process.output}")
+        yield
+        time.sleep(0.01)  # between two looks at another process, which can't call back
