@@ -188,7 +188,7 @@ async def _fill(url: str) -> dict[str, Any]:
 async def _put(connection: Any, outcome: bytes, lives: str) -> None:
     """Random keys, as clients make them, in the order of time, as they come."""
     await connection.execute(
-        "INSERT INTO events.idempotency_keys (organization_id, user_id, key, operation, payload, outcome,"
+        "INSERT INTO events.idempotency_keys (organization_id, user_id, key, operation, payload, outcome,"  # noqa: S608 - numbers and bytes of our own
         " correlation_id, created_at, expires_at)"
         " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'events.create',"
         f" decode(md5(n::text) || md5((-n)::text), 'hex'), '\\x{outcome.hex()}', gen_random_uuid(),"
