@@ -144,28 +144,37 @@ async def test_own_memberships(connection: asyncpg.Connection, full: Organizatio
     assert await connection.execute("UPDATE auth.memberships SET role = 'ADMIN'") == "UPDATE 0"
 
 
-async def test_search(connection: asyncpg.Connection, full: Organization) -> None:
-    """The function that finds text passes by the policies, and yet finds nothing of another organization."""
+@pytest.mark.parametrize("function", ["search", "search_rows"])
+async def test_search(connection: asyncpg.Connection, full: Organization, function: str) -> None:
+    """The functions that find text pass by the policies, and yet find nothing of another organization."""
     for organization, found in ((None, False), (uuid4(), False), (full.id, True)):
         await become(connection, "eventboard_events", organization)
-        assert bool(await connection.fetch("SELECT events.search('%chess%')")) is found
-    await become(connection, "eventboard_auth", full.id)
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await connection.fetch("SELECT events.search('%')")
+        assert bool(await connection.fetch(f"SELECT events.{function}('%chess%')")) is found
+    for role in ("eventboard_auth", "eventboard_sweeper"):
+        await become(connection, role, full.id)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(f"SELECT events.{function}('%')")
 
 
-async def test_sweeper(connection: asyncpg.Connection, full: Organization, board: Board) -> None:
+async def test_sweeper(connection: asyncpg.Connection, full: Organization) -> None:
     """Its role sees what has expired, whoever's it is, and can only delete it."""
+    # In a transaction that is undone: the server's own sweeper finds nothing to take away.
+    transaction = connection.transaction()
+    await transaction.start()
+    mine = f"organization_id = '{full.id}'"
     await become(connection, "eventboard_sweeper", None)
-    assert await connection.fetch("SELECT FROM events.idempotency_keys") == []
-    await asyncio.to_thread(
-        board.sql, "UPDATE events.idempotency_keys SET expires_at = now() WHERE organization_id = $1", full.id
-    )
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await connection.execute("UPDATE events.idempotency_keys SET expires_at = now() + interval '1 day'")
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await connection.execute("UPDATE events.idempotency_keys SET outcome = ''")
-    assert await connection.execute("DELETE FROM events.idempotency_keys") == "DELETE 1"
+    assert await connection.fetch(f"SELECT FROM events.idempotency_keys WHERE {mine}") == []
+    assert await connection.execute(f"DELETE FROM events.idempotency_keys WHERE {mine}") == "DELETE 0"
+    await connection.execute("RESET ROLE")
+    await connection.execute(f"UPDATE events.idempotency_keys SET expires_at = now() WHERE {mine}")
+    await become(connection, "eventboard_sweeper", None)
+    for change in ("expires_at = now() + interval '1 day'", "expires_at = expires_at", "outcome = ''"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with connection.transaction():
+                await connection.execute(f"UPDATE events.idempotency_keys SET {change} WHERE {mine}")
+    assert len(await connection.fetch(f"SELECT FROM events.idempotency_keys WHERE {mine}")) == 1
+    assert await connection.execute(f"DELETE FROM events.idempotency_keys WHERE {mine}") == "DELETE 1"
+    await transaction.rollback()
 
 
 async def test_many_organizations_over_few_connections(board: Board) -> None:

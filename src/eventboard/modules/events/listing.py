@@ -44,12 +44,26 @@ HORIZON = 10_000
 # In the statement's text, so that PostgreSQL knows it when it plans for any values.
 _MOST_COUNTED: Any = literal_column(str(HORIZON + 1))
 
-_ORDERS: dict[SortBy, Any] = {
-    SortBy.START_DATE: EventRow.start_date,
-    SortBy.CREATED_AT: EventRow.created_at,
-    SortBy.TITLE: EventRow.title,
-    SortBy.STATUS: EventRow.status,
+_ORDERS: dict[SortBy, str] = {
+    SortBy.START_DATE: "start_date",
+    SortBy.CREATED_AT: "created_at",
+    SortBy.TITLE: "title",
+    SortBy.STATUS: "status",
 }
+
+# What the index for texts finds, with all that a list filters and sorts by: see the migration that made the function.
+# What it found is only read, never looked up: how many there are PostgreSQL can't know, and it has chosen ways that
+# take the square of that.
+_FOUND = (
+    text("SELECT * FROM events.search_rows(:search)")
+    .columns(
+        *[
+            EventRow.__table__.c[name]
+            for name in ("organization_id", "id", "title", "start_date", "created_at", "status", "created_by_id")
+        ]
+    )
+    .cte("found")
+)
 
 # The index finds a text by its trigrams: where there is none, it would look through itself from end to end.
 _TRIGRAM = re.compile(r"[^\W_]{3}")
@@ -139,18 +153,19 @@ async def find(connection: Connection, caller: Principal, query: EventQuery) -> 
 
 @lru_cache(maxsize=4096)  # more than there are shapes
 def _page(shape: Shape) -> Statement:
-    order = _ORDERS[shape.sort_by]
-    here = tuple_(order, EventRow.id)
-    there = tuple_(bindparam("after_value", type_=order.type), bindparam("after_id", type_=EventRow.id.type))
+    source = _source(shape)
+    order = source[_ORDERS[shape.sort_by]]
+    here = tuple_(order, source.id)
+    there = tuple_(bindparam("after_value", type_=order.type), bindparam("after_id", type_=source.id.type))
     after: Any = here < there if shape.descending else here > there
     parts: list[Any] = []
     for part in _parts(shape):
-        rows = select(order.label("place"), EventRow.id).where(*part.conditions)
+        rows = select(order.label("place"), source.id).where(*part.conditions)
         if shape.cursor:
             # No index serves the second form: what isn't read in order isn't looked for in an order's index.
             rows = rows.where(after if part.ordered else after.is_(true()))
         if part.ordered:
-            rows = rows.order_by(*_directions(shape, order, EventRow.id)).limit(bindparam("reach"))
+            rows = rows.order_by(*_directions(shape, order, source.id)).limit(bindparam("reach"))
         parts.append(rows)
     merged = union_all(*parts).subquery("merged")
     seen = (
@@ -163,17 +178,16 @@ def _page(shape: Shape) -> Statement:
     # What is skipped is read in the indexes alone. The limit keeps PostgreSQL from joining in another way than by key.
     this = (EventRow.organization_id == bindparam("organization_id"), EventRow.id == seen.c.id)
     event = select(*COLUMNS).where(*this).limit(literal_column("1")).lateral("event")
-    return _with_found(
-        shape,
+    return Statement(
         select(*event.c, _counted(shape).scalar_subquery().label("total"))
         .select_from(seen.join(event, true()))
-        .order_by(*_directions(shape, seen.c.place, seen.c.id)),
+        .order_by(*_directions(shape, seen.c.place, seen.c.id))
     )
 
 
 @lru_cache(maxsize=4096)
 def _count(shape: Shape) -> Statement:
-    return _with_found(shape, _counted(shape))
+    return Statement(_counted(shape))
 
 
 def _counted(shape: Shape) -> Any:
@@ -181,14 +195,9 @@ def _counted(shape: Shape) -> Any:
     return select(func.count().label("total")).select_from(union_all(*parts).limit(_MOST_COUNTED).subquery("matching"))
 
 
-def _with_found(shape: Shape, statement: Any) -> Statement:
-    """What the search finds, which its index does in a function: see the migration that made it.
-
-    Asked for once, and looked up by key: PostgreSQL doesn't know how much it is, and joined with it, has called the
-    function for each event.
-    """
-    found = text("SELECT events.search(:search) AS id").columns(id=EventRow.id.type).cte("found")
-    return Statement(statement.add_cte(found) if shape.by_trigrams else statement)
+def _source(shape: Shape) -> Any:
+    """The columns of what a list is made from."""
+    return _FOUND.c if shape.by_trigrams else EventRow.__table__.c
 
 
 def _directions(shape: Shape, *columns: Any) -> list[Any]:
@@ -204,24 +213,24 @@ class Part(Struct, frozen=True):
 
 def _parts(shape: Shape) -> list[Part]:
     """No event is in two of them."""
-    conditions: list[Any] = [EventRow.organization_id == bindparam("organization_id")]
-    if shape.search:
+    source = _source(shape)
+    conditions: list[Any] = [source.organization_id == bindparam("organization_id")]
+    if shape.search and not shape.by_trigrams:
         # Fewer than three letters in a row find no trigram.
-        by_trigrams = text("id = ANY (ARRAY (SELECT id FROM found))")
-        conditions.append(by_trigrams if shape.by_trigrams else text(f"{SEARCHED} ILIKE :search"))
+        conditions.append(text(f"{SEARCHED} ILIKE :search"))
     if shape.start_date_from:
-        conditions.append(EventRow.start_date >= bindparam("start_date_from"))
+        conditions.append(source.start_date >= bindparam("start_date_from"))
     if shape.start_date_to:
-        conditions.append(EventRow.start_date <= bindparam("start_date_to"))
-    parts = [Part([EventRow.status == _literal(status)], ordered=True) for status in shape.shared]
+        conditions.append(source.start_date <= bindparam("start_date_to"))
+    parts = [Part([source.status == _literal(status)], ordered=True) for status in shape.shared]
     if shape.own:
-        unfinished = EventRow.status.in_([_literal(status) for status in shape.own])
+        unfinished = source.status.in_([_literal(status) for status in shape.own])
         # One index for all orders: they are few, and read whole. Asked for in another order than the index has, they
         # could be looked for among everybody's.
         by_start_date = shape.sort_by is SortBy.START_DATE
-        parts.append(Part([EventRow.created_by_id == bindparam("user_id"), unfinished], ordered=by_start_date))
+        parts.append(Part([source.created_by_id == bindparam("user_id"), unfinished], ordered=by_start_date))
     if shape.by_trigrams:
-        # The index finds the text whatever the status: it is asked once.
+        # Read once, whatever the status.
         parts = [Part([or_(*(and_(*part.conditions) for part in parts))], ordered=True)]
     return [Part([*conditions, *part.conditions], part.ordered) for part in parts]
 
@@ -243,7 +252,7 @@ def _fingerprint(query: EventQuery) -> bytes:
 
 
 def _write_cursor(query: EventQuery, page: int, last: Event) -> str:
-    value = getattr(last, _ORDERS[query.sort_by].key)
+    value = getattr(last, _ORDERS[query.sort_by])
     place = Place(_fingerprint(query), page, value, last.id)
     return urlsafe_b64encode(msgspec.msgpack.encode(place)).rstrip(b"=").decode()
 
