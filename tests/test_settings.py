@@ -380,6 +380,22 @@ def test_short_credential_in_production() -> None:
     assert "xxx" not in line
 
 
+def test_mail_in_the_clear_in_production() -> None:
+    """Development may send to a server next door; in production an invitation's token isn't for the wire."""
+    mail = {"EVENTBOARD_MAIL_HOST": "mail.example", "EVENTBOARD_MAIL_SENDER": "board@example.com"}
+    load({**mail, "EVENTBOARD_MAIL_TLS": "off"})
+    load({**PRODUCTION, **mail, "EVENTBOARD_MAIL_TLS": "implicit"})
+    assert refused({**PRODUCTION, **mail, "EVENTBOARD_MAIL_TLS": "off"}).startswith("EVENTBOARD_MAIL_TLS: production ")
+
+
+@pytest.mark.parametrize("sender", ["", "EventBoard", "board@", "Board <board>", "a@example.com\nBcc: b@example.com"])
+def test_sender_that_is_no_address(key_file: Path, sender: str) -> None:
+    """Mail needs to come from somebody."""
+    mail = {"EVENTBOARD_MAIL_HOST": "mail.example", "EVENTBOARD_MAIL_SENDER": sender}
+    given = {"EVENTBOARD_DATABASE_URL": "postgresql://host/db", "EVENTBOARD_TOKENS_KEY_FILE": str(key_file), **mail}
+    assert refused_start(given, "all").startswith("EVENTBOARD_MAIL_SENDER: ")
+
+
 def test_every_target_has_a_port() -> None:
     """A process without a port of its own is where its peers look for it."""
     assert PORTS == {"gateway": 3000, "auth": 3001, "events": 3002}

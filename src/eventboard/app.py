@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from ssl import create_default_context
 from typing import Any, TypeVar, cast
 
 from litestar import Litestar
@@ -25,6 +26,7 @@ from eventboard.modules.auth.mail import Mail, NoMail, PrintedMail
 from eventboard.modules.auth.part import Lifetimes
 from eventboard.modules.auth.passwords import Passwords
 from eventboard.modules.auth.service import AuthService
+from eventboard.modules.auth.smtp import SmtpMail, SmtpServer
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.modules.events.contract import Events
 from eventboard.modules.events.service import EventsService
@@ -67,7 +69,8 @@ def port_of(settings: Settings, target: Iterable[str]) -> int:
 
 def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
     """Raises SettingsError and KeyFileError."""
-    parts = _Parts(settings)
+    gate = Gate(settings.server.max_requests)
+    parts = _Parts(settings, gate)
     tokens = settings.tokens
 
     async def fetch_keys() -> PublicKeys:
@@ -100,7 +103,6 @@ def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
         events = parts.local(Events, services[Events]) if "events" in target else parts.remote(Events, "events")
         routes = gateway_routes(auth, events, verify, version=version("eventboard"))
 
-    gate = Gate(settings.server.max_requests)
     own: dict[str, Check] = {**parts.checks, "keys": tokens_alone.load_keys, "serving": gate.check}
     detailed = settings.environment == "development"
     litestar = Litestar(
@@ -124,10 +126,11 @@ def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
 class _Parts:
     """Makes the parts that the table asks for; they are opened when the application starts, and closed in turn."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gate: Gate) -> None:
         self._settings = settings
+        self._gate = gate
         self._budgets = asdict(settings.budgets)
-        self._resources: list[Database | HttpTransport | Sweeper] = []
+        self._resources: list[Database | HttpTransport | Sweeper | SmtpMail] = []
         self._passwords: list[Passwords] = []
         self.checks: dict[str, Check] = {}
         self.peers: dict[str, Peer] = {}
@@ -160,7 +163,24 @@ class _Parts:
         return TokenIssuer(keys, issuer=given.issuer, audience=given.audience, lifetime=given.lifetime)
 
     def mail(self) -> Mail:
-        return PrintedMail() if self._settings.environment == "development" else NoMail()
+        given = self._settings.mail
+        if not given.host:
+            return PrintedMail() if self._settings.environment == "development" else NoMail()
+        known = asdict(given)
+        sender, queue = known.pop("sender"), known.pop("queue")
+        grace = self._settings.server.grace
+        try:
+            mail = SmtpMail(
+                SmtpServer(**known),
+                sender=sender,
+                queue=queue,
+                tls=create_default_context(),
+                patience=lambda: min(grace, self._gate.seconds_left()),
+            )
+        except ValueError as error:
+            raise SettingsError(f"EVENTBOARD_MAIL_SENDER: {error}") from None
+        self._resources.append(mail)
+        return mail
 
     def lifetimes(self) -> Lifetimes:
         given = self._settings.tokens

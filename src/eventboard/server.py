@@ -64,18 +64,19 @@ def serve(
         timeout_graceful_shutdown=int(settings.grace),
         backlog=BACKLOG,
     )
-    _Server(config, app, settings.drain, announce, parent).run(sockets=[listener])
+    _Server(config, app, settings, announce, parent).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """After a signal it goes on accepting for `drain` seconds, with `Connection: close` and not ready any more."""
 
     def __init__(
-        self, config: uvicorn.Config, app: Application, drain: float, announce: str, parent: int | None
+        self, config: uvicorn.Config, app: Application, settings: ServerSettings, announce: str, parent: int | None
     ) -> None:
         super().__init__(config)
         self._gate = app.gate
-        self._drain = drain
+        self._drain = settings.drain
+        self._grace = settings.grace
         self._announce = announce
         self._parent = parent
         self._accept_until = float("inf")
@@ -108,6 +109,7 @@ class _Server(uvicorn.Server):
         self._gate.draining = True
         # At a terminal nobody balances load: Ctrl-C needn't wait for a balancer to look away.
         self._accept_until = time.monotonic() + (0 if sig == signal.SIGINT else self._drain)
+        self._gate.ends_at = self._accept_until + self._grace
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -122,6 +122,24 @@ class BreakerSettings(Struct, frozen=True, kw_only=True):
     probes: Count
 
 
+class MailSettings(Struct, frozen=True, kw_only=True):
+    """Without a `host` none is sent. `queue` mails may wait; `timeout` and `first_wait` (doubled each time): seconds.
+
+    `sender` is `Name <address>`, or an address alone.
+    """
+
+    host: str = ""
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    tls: Literal["starttls", "implicit", "off"]
+    sender: str = ""
+    username: str = ""
+    password: str = ""
+    queue: Count
+    timeout: Seconds
+    retries: Annotated[int, Meta(ge=0)]
+    first_wait: Seconds
+
+
 class Idempotency(Struct, frozen=True, kw_only=True):
     sweep_every: Seconds
 
@@ -150,6 +168,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retries: Retries
     breaker: BreakerSettings
     idempotency: Idempotency
+    mail: MailSettings
     logs: Logs
     postgres: Postgres = msgspec.field(default_factory=Postgres)
 
@@ -268,6 +287,8 @@ def _refuse_unsafe(settings: Settings, sources: Mapping[tuple[str, str], str], f
         refuse("logs", "level", "production doesn't log at DEBUG")
     if "*" in settings.server.cors_origins:
         refuse("server", "cors_origins", "production names the sites that may call, and not all")
+    if settings.mail.host and settings.mail.tls == "off":
+        refuse("mail", "tls", "production sends no mail in the clear: invitations are in it")
     for key, least in (("memory_kib", 19456), ("iterations", 2)):
         if getattr(settings.passwords, key) < least:
             refuse("passwords", key, f"production needs {least} or more, as OWASP does")

@@ -21,6 +21,9 @@ from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe,
 # Seconds until a client should come back to a process that has too much to do.
 RETRY_AFTER = 1
 
+# Seconds that each part may take to close, however late it is: some milliseconds are all that most need.
+LEAST_LEFT = 0.5
+
 # What became of the client's Idempotency-Key: executed, replayed, or ignored where the operation takes none.
 KEY_STATUS = "idempotency-status"
 
@@ -29,12 +32,17 @@ Refuse = Callable[[ServiceError], tuple[int, dict[str, str], bytes]]
 
 
 class Gate:
-    """How many requests a process holds, and whether it is on its way out."""
+    """How many requests a process holds, and whether it is on its way out: `ends_at` on `time.monotonic()`'s clock."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.held = 0
         self.draining = False
+        self.ends_at = float("inf")
+
+    def seconds_left(self) -> float:
+        """Until a draining process has to be gone; a little, even where that has passed."""
+        return max(LEAST_LEFT, self.ends_at - time.monotonic())
 
     async def check(self) -> None:
         """The health check: a draining process isn't ready."""

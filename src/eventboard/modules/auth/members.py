@@ -22,7 +22,7 @@ from eventboard.modules.auth.contract import (
     Organization,
     RevokeInvitation,
 )
-from eventboard.modules.auth.mail import Message
+from eventboard.modules.auth.mail import invitation
 from eventboard.modules.auth.names import email_key, name_key
 from eventboard.modules.auth.opaque import fingerprint, new_invitation_token
 from eventboard.modules.auth.organizations import taken
@@ -77,10 +77,13 @@ class Membership(Part):
             organization = await connection.one(store.ORGANIZATION, organization_id=caller.organization_id)
         name = organization["name"] if organization else ""
         await self._mail.send(
-            Message(
+            invitation(
                 to=email,
-                subject=f"{caller.name} invites you to {name} on EventBoard",
-                text=f"Sign up, or join, with this invitation token. It works once, for this address:\n\n{token}\n",
+                inviter=caller.name,
+                organization=name,
+                role=command.draft.role,
+                token=token,
+                expires_at=row["expires_at"],
             )
         )
         return NewInvitation(**_invitation(row), token=token)
