@@ -103,10 +103,12 @@ def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
         events = parts.local(Events, services[Events]) if "events" in target else parts.remote(Events, "events")
         routes = gateway_routes(auth, events, verify, version=version("eventboard"))
 
+    # What faces the public serves no internal call.
+    rpc = None if "gateway" in target else RpcServer(services, credential=parts.credential())
     own: dict[str, Check] = {**parts.checks, "keys": tokens_alone.load_keys, "serving": gate.check}
     detailed = settings.environment == "development"
     litestar = Litestar(
-        with_options([*routes, *health_routes(own, parts.peers, detailed=detailed)]),
+        with_options([*routes, *health_routes(own, parts.peers, rpc.states() if rpc else {}, detailed=detailed)]),
         lifespan=[parts.lifespan],
         openapi_config=None,
         exception_handlers=EXCEPTION_HANDLERS,
@@ -116,10 +118,8 @@ def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
     )
     # Litestar and uvicorn name the same shapes of ASGI each in their own way.
     app = cast("App", litestar)
-    if "gateway" in target:
-        # What faces the public serves no internal call.
+    if rpc is None:
         return Application(Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on")), gate)
-    rpc = RpcServer(services, credential=parts.credential())
     return Application(Front(mount(app, rpc), gate, refuse_as_failure, {}), gate)
 
 

@@ -27,6 +27,7 @@ from tests.support.rpc import (
     DeskService,
     NewAsk,
     NewDesk,
+    NewTold,
     Told,
     calling,
     echo,
@@ -221,16 +222,23 @@ async def test_end_of_the_budget() -> None:
 
 
 async def test_other_contract(logged: list[str]) -> None:
-    """It is told once, not with every call, and again when it is another one; it shows as long as it holds."""
+    """Each side tells it once, not with every call, and shows it: also where replicas of both versions take turns."""
+    older = RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)
+    newer = RpcServer({NewDesk: service_of(NewDesk, lambda *_: NewTold("ho"))}, credential=CREDENTIAL)
+    there, here = wire.contract_hash(Desk), wire.contract_hash(NewDesk)
     async with (
-        listening(RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)) as url,
-        calling(NewDesk, [url]) as (desk, transport),
+        listening(older) as first,
+        listening(newer) as second,
+        calling(NewDesk, [first, second]) as (desk, transport),
     ):
-        for _ in range(5):
+        for _ in range(6):
             await desk.tell(NewAsk("hi"))
-        there, here = wire.contract_hash(Desk), wire.contract_hash(NewDesk)
-        assert transport.state() == {"breaker": "closed", "contract": f"{there} there, {here} here"}
-    assert len([line for line in logged if there in line and here in line]) == 1
+            await desk.tell(NewAsk("hi"))
+            assert transport.state() == {"breaker": "closed", "contract": f"{there} there, {here} here"}
+    assert older.states()["desk"]() == {"contract": f"{here} there, {there} here"}
+    assert newer.states()["desk"]() == {}
+    assert len([line for line in logged if f"desk has contract {there}, this process {here}" in line]) == 1
+    assert len([line for line in logged if f"a caller of desk has contract {here}, this process {there}" in line]) == 1
 
 
 async def test_same_contract(logged: list[str]) -> None:

@@ -92,6 +92,22 @@ async def skewed() -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
             assert await asyncio.to_thread(gateway.stop) == 0
 
 
+def test_caller_that_is_newer(tmp_path: Path) -> None:
+    """A service's /health shows it, beside its database."""
+    settings = {
+        "DATABASE_URL": "postgresql://127.0.0.1:1/nobody",
+        "TOKENS_KEY_FILE": str(tmp_path / "signing-key.pem"),
+        "RPC_CREDENTIAL": CREDENTIAL,
+    }
+    with spawned("serve", "--target", "auth", SERVER_PORT="0", **settings) as auth:
+        url = address_of(auth)
+        headers = {**KNOWN, wire.CONTRACT: "newer"}
+        assert httpx.post(f"{url}/rpc/auth.keys", content=b"\x80", headers=headers).status_code == 200
+        part = httpx.get(f"{url}/health").json()["parts"]["auth"]
+        assert part["contract"] == f"newer there, {wire.contract_hash(Auth)} here"
+        assert "newer" not in httpx.get(f"{url}/health/ready").text
+
+
 async def test_gateway_that_is_newer(skewed: tuple[Process, httpx.AsyncClient]) -> None:
     """What both know works, what the service doesn't is 501; the difference is in /health, and in the log once."""
     gateway, http = skewed

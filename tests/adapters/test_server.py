@@ -114,6 +114,15 @@ async def test_answer() -> None:
     assert msgspec.msgpack.decode(answer.content, type=Told) == Told("hi")
 
 
+async def test_stranger_with_another_contract() -> None:
+    """Whoever doesn't know the service credential writes nothing into log and health."""
+    rpc = RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)
+    async with listening(rpc) as url, httpx.AsyncClient(base_url=url) as http:
+        for headers, state in (({}, {}), (KNOWN, {"contract": f"other there, {wire.contract_hash(Desk)} here"})):
+            await http.post("/rpc/desk.tell", content=ASK, headers={**headers, wire.CONTRACT: "other"})
+            assert rpc.states()["desk"]() == state
+
+
 async def test_any_bytes() -> None:
     """No body makes a service fail: it is a call, or it isn't."""
     service = DeskService(echo)

@@ -24,6 +24,7 @@ from eventboard.adapters.resilience import (
     UnreachableError,
     retrying,
 )
+from eventboard.adapters.skew import Skew
 from eventboard.platform import context
 from eventboard.platform.contract import KEY_FIELD, IdempotencyKey, Operation
 from eventboard.platform.errors import Code, ServiceError
@@ -53,19 +54,19 @@ class HttpTransport:
         breaker: BreakerPolicy,
     ) -> None:
         self._module = module
-        self._contract = wire.contract_hash(contract)
+        ours = wire.contract_hash(contract)
+        self._skew = Skew(module, ours)
         self._addresses = Addresses(origins)
         self._connect_timeout = timedelta(seconds=connect_timeout)
         self._headers = {
             "authorization": f"Bearer {credential}",
             "content-type": wire.MEDIA_TYPE,
-            wire.CONTRACT: self._contract,
+            wire.CONTRACT: ours,
         }
         self._retries = retries
         self._budget = RetryBudget(retries)
         self._decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}
         self.breaker = Breaker(module, breaker)
-        self._differs: str | None = None
 
     async def open(self) -> None:
         self._client: Client = (
@@ -111,8 +112,7 @@ class HttpTransport:
 
     def state(self) -> dict[str, str]:
         """For /health: the breaker, and whether the other side was built with the same contract."""
-        told = {"breaker": self.breaker.state.value}
-        return told if self._differs is None else {**told, "contract": f"{self._differs} there, {self._contract} here"}
+        return {"breaker": self.breaker.state.value, **self._skew.state()}
 
     async def _attempt(self, operation: Operation, headers: dict[str, str], body: bytes) -> Any:
         """One answer from the first replica that a connection can be made to."""
@@ -130,7 +130,8 @@ class HttpTransport:
                     raise LostError(f"{address}: {error}") from None
                 self._addresses.leave_out(address)
                 continue
-            self._compare(answer.get_header(wire.CONTRACT))
+            if (theirs := answer.get_header(wire.CONTRACT)) is not None:
+                self._skew.meet(theirs)
             if answer.get_header("connection") == "close":
                 # About to end: no call is to be under way to it when it stops accepting.
                 self._addresses.leave_out(address, ENDS_WITHIN)
@@ -165,15 +166,6 @@ class HttpTransport:
         if decoder is None:
             decoder = self._decoders[type_] = msgspec.msgpack.Decoder(type_)
         return decoder
-
-    def _compare(self, theirs: str | None) -> None:
-        differs = None if theirs in (None, self._contract) else theirs
-        if differs is not None and differs != self._differs:
-            logger.warning(
-                "{} has contract {}, this process {}: one is being upgraded", self._module, differs, self._contract
-            )
-        if theirs is not None:
-            self._differs = differs
 
 
 def _never_made(error: RequestError) -> bool:

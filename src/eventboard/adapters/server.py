@@ -11,6 +11,7 @@ from loguru import logger
 from msgspec import Struct
 
 from eventboard.adapters import wire
+from eventboard.adapters.skew import Skew
 from eventboard.platform import context
 from eventboard.platform.asgi import App, Receive, Scope, Send
 from eventboard.platform.contract import operations
@@ -27,6 +28,7 @@ class _Served(Struct, frozen=True):
     run: Callable[[Any], Awaitable[Any]]
     decoder: msgspec.msgpack.Decoder[Any]
     contract: bytes
+    skew: Skew
 
 
 class RpcServer:
@@ -34,15 +36,19 @@ class RpcServer:
 
     def __init__(self, services: Mapping[type[Any], object], *, credential: str) -> None:
         self._expected = f"Bearer {credential}".encode()
-        self._served = {
-            f"{wire.PREFIX}{operation.name}": _Served(
-                getattr(service, operation.method),
-                msgspec.msgpack.Decoder(operation.request),
-                wire.contract_hash(contract).encode(),
-            )
-            for contract, service in services.items()
-            for operation in operations(contract)
-        }
+        self._served: dict[str, _Served] = {}
+        self._skews: dict[str, Skew] = {}
+        for contract, service in services.items():
+            ours = wire.contract_hash(contract)
+            for operation in operations(contract):
+                module = operation.name.partition(".")[0]
+                skew = self._skews.setdefault(module, Skew(f"a caller of {module}", ours))
+                run, decoder = getattr(service, operation.method), msgspec.msgpack.Decoder(operation.request)
+                self._served[f"{wire.PREFIX}{operation.name}"] = _Served(run, decoder, ours.encode(), skew)
+
+    def states(self) -> dict[str, Callable[[], dict[str, str]]]:
+        """For /health: of each module, whether a caller was built with another contract."""
+        return {module: skew.state for module, skew in self._skews.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -67,6 +73,8 @@ class RpcServer:
             raise ServiceError(Code.INVALID_TOKEN, "The service credential is missing or wrong.")
         if served is None or scope["method"] != "POST":
             raise ServiceError(Code.NOT_IMPLEMENTED, "This service doesn't know the operation.")
+        if (theirs := headers.get(wire.CONTRACT.encode())) is not None:
+            served.skew.meet(theirs.decode("latin-1"))
         return msgspec.msgpack.encode(await _run(served, headers, receive))
 
 

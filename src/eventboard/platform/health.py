@@ -19,6 +19,8 @@ from eventboard.platform.openapi import Answer, Operation
 
 # Raises ServiceError, whose detail says what is wrong.
 Check = Callable[[], Awaitable[None]]
+# What a Part tells beside its status.
+State = Callable[[], dict[str, str]]
 
 # Seconds that one check may take: a probe that waits longer has been given up by most orchestrators.
 PATIENCE = 2.0
@@ -28,7 +30,7 @@ class Peer(Struct, frozen=True):
     """A module in other processes. `state` tells of the way to it: the breaker, a contract that differs."""
 
     check: Check
-    state: Callable[[], dict[str, str]]
+    state: State
 
 
 class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,8 +49,10 @@ _UP = Health(status="up", parts={"events": Part(status="up")})
 _DOWN = Health(status="down", parts={"events": Part(status="down", detail="The database can't be reached now.")})
 
 
-def health_routes(own: Mapping[str, Check], peers: Mapping[str, Peer], *, detailed: bool) -> list[HTTPRouteHandler]:
-    """`detailed` names the parts in answers; without it they say up or down only."""
+def health_routes(
+    own: Mapping[str, Check], peers: Mapping[str, Peer], served: Mapping[str, State], *, detailed: bool
+) -> list[HTTPRouteHandler]:
+    """`served` tells of those who call own parts. `detailed` names parts in answers; else they say up or down only."""
 
     down: set[str] = set()
 
@@ -77,7 +81,9 @@ def health_routes(own: Mapping[str, Check], peers: Mapping[str, Peer], *, detail
     async def health() -> ASGIResponse:
         there = await judged({name: peer.check for name, peer in peers.items()})
         there = {name: replace(part, **peers[name].state()) for name, part in there.items()}
-        return answer({**await judged(own), **there})
+        here = await judged(own)
+        here |= {name: replace(here[name], **state()) for name, state in served.items()}
+        return answer({**here, **there})
 
     @get(
         "/health/ready",
