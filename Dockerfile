@@ -35,11 +35,13 @@ COPY --from=build /opt/eventboard /opt/eventboard
 COPY --from=program /program /
 # Nothing is safe to guess in production: without its secrets it doesn't start.
 ENV PATH=/opt/eventboard/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 EVENTBOARD_ENVIRONMENT=production
+# Operators come from other containers; nobody publishes these ports.
+ENV EVENTBOARD_SERVER_ADMIN_HOST=0.0.0.0
 WORKDIR /
 # A number: Kubernetes' runAsNonRoot can't judge a name.
 USER 10001:10001
-# Of the gateway (and of all in one process), auth and events.
-EXPOSE 3000 3001 3002
+# Of the gateway (and of all in one process), auth and events; the same for operators.
+EXPOSE 3000 3001 3002 3900 3901 3902
 # Alive, not ready: some orchestrators restart what is unhealthy, and a database that is away is no reason to.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s CMD ["eventboard", "health"]
 ENTRYPOINT ["eventboard"]

@@ -426,7 +426,7 @@ def test_dev_reload(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("src", "config", "alembic"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setenv("PYTHONPATH", str(folder / "src"))
-    with developing(folder, "--reload", SERVER_PORT=str(free_port())) as process:
+    with developing(folder, "--reload", SERVER_PORT=str(free_port()), SERVER_ADMIN_PORT="0") as process:
         page = folder / "src/eventboard/gateway/pages.py"
         page.write_text(page.read_text().replace("Problems of the EventBoard API", "Changed meanwhile"))
         for _ in patiently(process):

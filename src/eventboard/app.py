@@ -31,13 +31,15 @@ from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.modules.events.contract import Events
 from eventboard.modules.events.service import EventsService
 from eventboard.modules.events.sweeper import Sweeper
+from eventboard.platform.admin import Admin, Page, beside
 from eventboard.platform.asgi import App
 from eventboard.platform.database import Database, level_check
-from eventboard.platform.health import Check, Peer, health_routes
+from eventboard.platform.group import Place
+from eventboard.platform.health import Check, Checks, Peer, health_pages, health_routes
 from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
 from eventboard.platform.standing import Standing, StandingVerifier
 from eventboard.platform.web import EXCEPTION_HANDLERS, Front, Gate, refuse_as_problem, with_options
-from eventboard.settings import PORTS, Settings, SettingsError
+from eventboard.settings import ADMIN_ABOVE, PORTS, Settings, SettingsError
 
 Contract = TypeVar("Contract")
 
@@ -48,10 +50,15 @@ SHORTEST_CREDENTIAL = 32
 
 
 class Application(Struct, frozen=True):
-    """`gate` is how the server tells it that the process is about to end."""
+    """`gate` is how the server tells it that the process is about to end.
+
+    `admin` is for operators and tells of all workers, `own` of this one alone.
+    """
 
     asgi: App
     gate: Gate
+    admin: App
+    own: App
 
 
 def target_of(text: str) -> frozenset[str]:
@@ -67,8 +74,14 @@ def port_of(settings: Settings, target: Iterable[str]) -> int:
     return next(PORTS[part] for part in PORTS if part in target) if port is None else port
 
 
-def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
-    """Raises SettingsError and KeyFileError."""
+def admin_port_of(settings: Settings, target: Iterable[str]) -> int:
+    port, admin_port = port_of(settings, target), settings.server.admin_port
+    # Where the port is any that is free, so is this.
+    return (port and port + ADMIN_ABOVE) if admin_port is None else admin_port
+
+
+def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None = None) -> Application:
+    """`place` is a worker's in its group. Raises SettingsError and KeyFileError."""
     gate = Gate(settings.server.max_requests)
     parts = _Parts(settings, gate)
     tokens = settings.tokens
@@ -106,9 +119,14 @@ def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
     # What faces the public serves no internal call.
     rpc = None if "gateway" in target else RpcServer(services, credential=parts.credential())
     own: dict[str, Check] = {**parts.checks, "keys": tokens_alone.load_keys, "serving": gate.check}
-    detailed = settings.environment == "development"
+    checks = Checks(own, parts.peers, rpc.states() if rpc else {})
+    development = settings.environment == "development"
+    # What operators are told beside health. In development the main port tells it, too.
+    pages: dict[str, Page] = {}
+    told = {**pages, **health_pages(checks)}
+    admin = Admin(told, None if place is None else place.ask)
     litestar = Litestar(
-        with_options([*routes, *health_routes(own, parts.peers, rpc.states() if rpc else {}, detailed=detailed)]),
+        with_options([*routes, *health_routes(checks, detailed=development)]),
         lifespan=[parts.lifespan],
         openapi_config=None,
         exception_handlers=EXCEPTION_HANDLERS,
@@ -118,9 +136,13 @@ def build(settings: Settings, target: frozenset[str] = ALL) -> Application:
     )
     # Litestar and uvicorn name the same shapes of ASGI each in their own way.
     app = cast("App", litestar)
+    if development:
+        app = beside(app, admin, tuple(pages))
     if rpc is None:
-        return Application(Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on")), gate)
-    return Application(Front(mount(app, rpc), gate, refuse_as_failure, {}), gate)
+        front = Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on"))
+    else:
+        front = Front(mount(app, rpc), gate, refuse_as_failure, {})
+    return Application(front, gate, admin, Admin(told))
 
 
 class _Parts:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from socket import socket
 
 from eventboard import settings as configuration
@@ -26,8 +27,10 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve the API, or a part of it")
     serve.add_argument("--target", default="all", help="all (default), or gateway, auth, events joined by commas")
     serve.add_argument("--workers", type=int, default=1, metavar="N", help="processes behind the port (default: 1)")
-    # How a supervisor hands its socket to a worker, and the process without which this one isn't needed.
-    serve.add_argument("--listener", type=int, help=argparse.SUPPRESS)
+    # How a supervisor hands its sockets and what workers share to one of them, and the process without which this one
+    # isn't needed.
+    serve.add_argument("--listeners", help=argparse.SUPPRESS)
+    serve.add_argument("--place", help=argparse.SUPPRESS)
     serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     dev = commands.add_parser("dev", help="serve with all that development needs: PostgreSQL, migrations, demo data")
     how = dev.add_mutually_exclusive_group()
@@ -59,10 +62,11 @@ def _failed(error: Exception) -> int:
 
 
 def _serve(settings: Settings, given: argparse.Namespace) -> int:
-    from eventboard.app import build, port_of, target_of
+    from eventboard.app import build, target_of
     from eventboard.modules.auth.keys import KeyFileError
     from eventboard.platform import logs
-    from eventboard.server import ServeError, listen, serve
+    from eventboard.platform.group import Place
+    from eventboard.server import Listeners, ServeError, listening, serve
     from eventboard.workers import supervise
 
     logs.configure(level=settings.logs.level, json=settings.logs.format == "json")
@@ -75,17 +79,21 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
     _need(settings.database.for_module(module) for module in target - {"gateway"})
     server = settings.server
     try:
-        if given.listener is not None:
-            with socket(fileno=given.listener) as listener:
-                serve(build(settings, target), listener, server, parent=given.parent)
+        if given.place is not None:
+            place = Place.of(given.place)
+            numbers = [*map(int, given.listeners.split(",")), place.listener]
+            with ExitStack() as stack:
+                public, admin, own = (stack.enter_context(socket(fileno=number)) for number in numbers)
+                serve(build(settings, target, place), Listeners(public, admin, own), server, parent=given.parent)
             return 0
-        with listen(server.host, port_of(settings, target)) as listener:
+        with listening(settings, target) as listeners:
             # With workers, too: what is wrong is said here once, instead of by each of them.
             app = build(settings, target)
             if given.workers > 1:
                 worker = ["serve", "--target", given.target]
-                return supervise(worker, listener, given.workers, patience=server.drain + server.grace)
-            serve(app, listener, server, parent=given.parent)
+                shared = (listeners.public, listeners.admin)
+                return supervise(worker, shared, given.workers, patience=server.drain + server.grace)
+            serve(app, listeners, server, parent=given.parent)
     except (SettingsError, KeyFileError, ServeError) as error:
         return _failed(error)
     return 0

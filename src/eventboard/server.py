@@ -1,18 +1,22 @@
 """Runs an application on uvicorn until a signal, without losing a request that it has accepted."""
 
+import asyncio
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
 from loguru import logger
+from msgspec import Struct
 
-from eventboard.app import Application
+from eventboard.app import Application, admin_port_of, port_of
+from eventboard.platform.asgi import App
 from eventboard.settings import Server as ServerSettings
+from eventboard.settings import Settings
 
 # Connections that may wait in the kernel until they are accepted.
 BACKLOG = 2048
@@ -21,30 +25,52 @@ BACKLOG = 2048
 KEEP_ALIVE = 75
 
 
+class Listeners(Struct, frozen=True):
+    """`admin` is for operators. `own` is where the other workers of a group ask this one."""
+
+    public: socket.socket
+    admin: socket.socket
+    own: socket.socket | None = None
+
+    def close(self) -> None:
+        self.public.close()
+        self.admin.close()
+
+
 class ServeError(Exception):
     """One line for the user."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Raises ServeError where the address can't be had."""
+def listen(host: str, port: int, chosen_by: str = "EVENTBOARD_SERVER_PORT") -> socket.socket:
+    """Raises ServeError where the address can't be had; `chosen_by` is the setting that names another port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise ServeError(
-            f"can't listen on {host}:{port}: {error.strerror}; EVENTBOARD_SERVER_PORT chooses another port"
-        ) from None
+        why = getattr(error, "strerror", None) or "there is no such port"
+        raise ServeError(f"can't listen on {host}:{port}: {why}; {chosen_by} chooses another port") from None
     listener.setblocking(False)
     return listener
 
 
+@contextmanager
+def listening(settings: Settings, target: Collection[str]) -> Iterator[Listeners]:
+    """Where the settings say, or the target is known for. Raises ServeError."""
+    server = settings.server
+    with (
+        listen(server.host, port_of(settings, target)) as public,
+        listen(server.admin_host, admin_port_of(settings, target), "EVENTBOARD_SERVER_ADMIN_PORT") as admin,
+    ):
+        yield Listeners(public, admin)
+
+
 def serve(
     app: Application,
-    listener: socket.socket,
+    listeners: Listeners,
     settings: ServerSettings,
     *,
     announce: str = "",
@@ -64,16 +90,51 @@ def serve(
         timeout_graceful_shutdown=int(settings.grace),
         backlog=BACKLOG,
     )
-    _Server(config, app, settings, announce, parent).run(sockets=[listener])
+    sides = [_Side(app.admin, listeners.admin)]
+    if listeners.own is not None:
+        sides.append(_Side(app.own, listeners.own))
+    _Server(config, app, sides, settings, announce, parent).run(sockets=[listeners.public])
+
+
+class _Side(uvicorn.Server):
+    """Serves a second application in the loop of the first, as long as that one serves and drains."""
+
+    def __init__(self, app: App, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            # Nobody's work is lost with an answer about it.
+            timeout_graceful_shutdown=1,
+        )
+        config.load()
+        super().__init__(config)
+        self.lifespan = config.lifespan_class(config)
+        self.listener = listener
+
+    async def open(self) -> None:
+        await self.startup([self.listener])
+
+    async def close(self) -> None:
+        await self.shutdown([self.listener])
 
 
 class _Server(uvicorn.Server):
     """After a signal it goes on accepting for `drain` seconds, with `Connection: close` and not ready any more."""
 
     def __init__(
-        self, config: uvicorn.Config, app: Application, settings: ServerSettings, announce: str, parent: int | None
+        self,
+        config: uvicorn.Config,
+        app: Application,
+        sides: Sequence["_Side"],
+        settings: ServerSettings,
+        announce: str,
+        parent: int | None,
     ) -> None:
         super().__init__(config)
+        self._sides = sides
         self._gate = app.gate
         self._drain = settings.drain
         self._grace = settings.grace
@@ -85,9 +146,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             raise ServeError("the application did not start; its reason is logged above")
+        for side in self._sides:
+            await side.open()
         for listener in sockets or []:
-            host, port = listener.getsockname()[:2]
-            logger.info("listening on http://{}:{}", f"[{host}]" if ":" in host else host, port)
+            logger.info("listening on {} and, for operators, on {}", _url(listener), _url(self._sides[0].listener))
         if self._announce:
             print(self._announce, flush=True)
 
@@ -97,7 +159,13 @@ class _Server(uvicorn.Server):
             self.handle_exit(signal.SIGTERM, None)
         if time.monotonic() >= self._accept_until:
             self.should_exit = True
+        for side in self._sides:
+            await side.on_tick(counter)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await asyncio.gather(*(side.close() for side in self._sides))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._gate.draining:
@@ -120,3 +188,8 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

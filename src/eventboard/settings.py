@@ -17,6 +17,8 @@ CHOOSERS = {"EVENTBOARD_ENVIRONMENT", "EVENTBOARD_CONFIG"}
 
 # What a target is made of, and the port that a process is known for: the first of its parts decides.
 PORTS = {"gateway": 3000, "auth": 3001, "events": 3002}
+# What an admin port is above the port, so that several processes on one machine have several: 3900, 3901, 3902.
+ADMIN_ABOVE = 900
 
 # Bounded, since `inf` is a number too.
 A_DAY = 86_400
@@ -25,6 +27,7 @@ Wait = Annotated[float, Meta(ge=0, le=A_DAY)]
 Text = Annotated[str, Meta(min_length=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 Environment = Literal["development", "production"]
 
 
@@ -33,13 +36,17 @@ class SettingsError(Exception):
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Without a `port`, the one that the target is known for. `grace` and `drain` are in seconds.
+    """Without a `port`, the one that the target is known for; without an `admin_port`, the one 900 above the port.
+
+    `grace` and `drain` are in seconds.
 
     `cors_origins`: other sites whose pages may call the API, separated by commas. `hsts` is for what is behind TLS.
     """
 
     host: Text
-    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    port: Port | None = None
+    admin_host: Text
+    admin_port: Port | None = None
     max_body: Count
     max_requests: Count
     cors_origins: str

@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from socket import socket
 from types import FrameType
 
 from loguru import logger
+
+from eventboard.platform.group import Sharing
 
 # Seconds between two looks at the workers.
 POLL = 0.05
@@ -21,33 +24,40 @@ PAUSE = 0.2
 PATIENCE = 5.0
 
 
-def supervise(arguments: Sequence[str], listener: socket, count: int, *, patience: float) -> int:
-    """Runs `count` times `eventboard <arguments>` on one listening socket, until a signal; returns the exit code.
+def supervise(arguments: Sequence[str], listeners: Sequence[socket], count: int, *, patience: float) -> int:
+    """Runs `count` times `eventboard <arguments>` on the same sockets, until a signal; returns the exit code.
 
     `patience` is how long (seconds) a worker may take to end after the signal.
     """
-    return _Supervisor(arguments, listener, count, patience + PATIENCE).run()
+    with closing(Sharing(count)) as sharing:
+        return _Supervisor(arguments, listeners, sharing, count, patience + PATIENCE).run()
 
 
 class _Supervisor:
-    def __init__(self, arguments: Sequence[str], listener: socket, count: int, patience: float) -> None:
-        place = ["--listener", str(listener.fileno()), "--parent", str(os.getpid())]
+    def __init__(
+        self, arguments: Sequence[str], listeners: Sequence[socket], sharing: Sharing, count: int, patience: float
+    ) -> None:
+        self._shared = [listener.fileno() for listener in listeners]
+        place = ["--listeners", ",".join(map(str, self._shared)), "--parent", str(os.getpid())]
         self._command = [sys.executable, "-m", "eventboard", *arguments, *place]
-        self._listener = listener
+        self._listeners = listeners
+        self._sharing = sharing
         self._count = count
         self._patience = patience
         self._stopping = False
-        self._workers: list[subprocess.Popen[bytes]] = []
+        # By their numbers: one that takes another's place takes its part of the shared memory, too.
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
 
     def run(self) -> int:
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         begun = time.monotonic()
         code = 0
         try:
-            self._workers = [self._start() for _ in range(self._count)]
+            for number in range(self._count):
+                self._start(number)
             while not self._stopping:
                 time.sleep(POLL)
-                for worker in self._ended():
+                for number, worker in self._ended():
                     if self._stopping:
                         break
                     if worker.returncode > 0 and time.monotonic() - begun < STARTING:
@@ -55,36 +65,43 @@ class _Supervisor:
                         break
                     logger.warning("worker {} ended with {}: another takes its place", worker.pid, worker.returncode)
                     time.sleep(PAUSE)
-                    self._workers.append(self._start())
+                    self._start(number)
             return self._drain() or code
         finally:
             self._end()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # A group of their own: Ctrl-C reaches the supervisor, which tells them.
-        return subprocess.Popen(self._command, pass_fds=[self._listener.fileno()], process_group=0)
+    def _start(self, number: int) -> None:
+        place = self._sharing.place(number)
+        self._workers[number] = subprocess.Popen(
+            [*self._command, "--place", str(place)],
+            pass_fds=[*self._shared, place.memory, place.listener],
+            # A group of their own: Ctrl-C reaches the supervisor, which tells them.
+            process_group=0,
+        )
 
     def _stop(self, _: int, __: FrameType | None) -> None:
         self._stopping = True
 
-    def _ended(self) -> list[subprocess.Popen[bytes]]:
+    def _ended(self) -> list[tuple[int, subprocess.Popen[bytes]]]:
         """Those that have ended since the last look."""
-        ended = [worker for worker in self._workers if worker.poll() is not None]
-        self._workers = [worker for worker in self._workers if worker not in ended]
+        ended = [(number, worker) for number, worker in self._workers.items() if worker.poll() is not None]
+        for number, _ in ended:
+            del self._workers[number]
         return ended
 
     def _drain(self) -> int:
         """0 where every worker ended well within its time."""
         # Who connects when the workers have stopped accepting is refused, instead of waiting for nobody.
-        self._listener.close()
-        for worker in self._workers:
+        for listener in self._listeners:
+            listener.close()
+        for worker in self._workers.values():
             worker.terminate()
         code, end = 0, time.monotonic() + self._patience
         while self._workers and time.monotonic() < end:
             time.sleep(POLL)
-            for worker in self._ended():
+            for _, worker in self._ended():
                 # A worker that was told before its first line could hear has nothing to finish.
                 if worker.returncode not in (0, -signal.SIGTERM):
                     logger.error("worker {} ended with {}", worker.pid, worker.returncode)
@@ -92,6 +109,6 @@ class _Supervisor:
         return 1 if self._workers else code
 
     def _end(self) -> None:
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.kill()
             worker.wait()

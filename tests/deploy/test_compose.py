@@ -358,7 +358,13 @@ class Composed:
             key.removeprefix("EVENTBOARD_"): self._here(value)
             for key, value in self._services[name]["environment"].items()
         }
-        here = {"SERVER_HOST": "127.0.0.1", "SERVER_PORT": str(self._ports[name]), "IDEMPOTENCY_SWEEP_EVERY": "0.1"}
+        here = {
+            "SERVER_HOST": "127.0.0.1",
+            "SERVER_PORT": str(self._ports[name]),
+            "SERVER_ADMIN_HOST": "127.0.0.1",
+            "SERVER_ADMIN_PORT": "0",
+            "IDEMPOTENCY_SWEEP_EVERY": "0.1",
+        }
         # What tests save on passwords elsewhere, production refuses.
         return {**stated, **here, "PASSWORDS_MEMORY_KIB": "19456", "PASSWORDS_ITERATIONS": "2"}
 

@@ -1,6 +1,7 @@
 """Real `eventboard` processes on free ports."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import httpx
 
 # Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
 PATIENCE = 30.0
+
+_ADDRESS = r"http://[\w.:\[\]]+"
 
 # Argon2 with little work: a test logs in in a millisecond. What the real parameters are worth is tested by itself.
 QUICK = {"EVENTBOARD_PASSWORDS_MEMORY_KIB": "8", "EVENTBOARD_PASSWORDS_ITERATIONS": "1"}
@@ -110,10 +113,16 @@ def children(pid: int) -> list[int]:
 def address_of(process: Process) -> str:
     """From the line in which the process says where it listens."""
     for _ in patiently(process):
-        for line in process.output.splitlines():
-            if "listening on http://" in line:
-                return "http://" + line.split("listening on http://")[1].split()[0]
+        if said := re.search(rf"listening on ({_ADDRESS})", process.output):
+            return said[1]
     raise AssertionError(process.output)
+
+
+def admin_of(process: Process) -> str:
+    """Where it answers operators; for a process that is known to listen."""
+    said = re.search(rf"for operators, on ({_ADDRESS})", process.output)
+    assert said, process.output
+    return said[1]
 
 
 def until_ready(process: Process) -> None:

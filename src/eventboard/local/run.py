@@ -17,7 +17,7 @@ from eventboard.local.postgres import PostgresError, start
 from eventboard.local.services import serve_as_services
 from eventboard.modules.auth.keys import KeyFileError
 from eventboard.platform import logs
-from eventboard.server import ServeError, listen, serve
+from eventboard.server import ServeError, listening, serve
 from eventboard.settings import Settings
 
 
@@ -27,16 +27,16 @@ def run(settings: Settings, *, reload: bool, services: bool) -> int:
     try:
         # First of all: a port that is taken is no reason to start and stop a database.
         port = port_of(settings, ALL)
-        with listen(settings.server.host, port) as listener, _database(settings) as settings:
+        with listening(settings, ALL) as listeners, _database(settings) as settings:
             asyncio.run(_prepare(settings))
             if reload:
-                listener.close()
+                listeners.close()
                 _serve_reloading(settings, port)
             elif services:
-                listener.close()
+                listeners.close()
                 return serve_as_services(settings, port, announce=_greeting(settings, port))
             else:
-                serve(build(settings), listener, settings.server, announce=_greeting(settings, port))
+                serve(build(settings), listeners, settings.server, announce=_greeting(settings, port))
     except (ServeError, PostgresError, TaskError, KeyFileError) as error:
         print(f"eventboard: {error}", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import IO
 
+from eventboard.app import ALL, admin_port_of
 from eventboard.settings import PORTS, Settings
 
 _COLOURS = {"gateway": "\033[36m", "auth": "\033[35m", "events": "\033[33m"}
@@ -21,7 +22,9 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
 
     Returns when Ctrl-C was pressed (0), or when one of them ended by itself (1).
     """
-    ports = {name: port + known - PORTS["gateway"] for name, known in PORTS.items()}
+    after = {name: known - PORTS["gateway"] for name, known in PORTS.items()}
+    ports = {name: port + more for name, more in after.items()}
+    admin = admin_port_of(settings, ALL)
     environment = {
         **os.environ,
         "EVENTBOARD_DATABASE_URL": settings.database.url,
@@ -34,7 +37,11 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
     try:
         # Services before the gateway, as in an upgrade.
         for name, host in (("auth", "127.0.0.1"), ("events", "127.0.0.1"), ("gateway", settings.server.host)):
-            where = {"EVENTBOARD_SERVER_HOST": host, "EVENTBOARD_SERVER_PORT": str(ports[name])}
+            where = {
+                "EVENTBOARD_SERVER_HOST": host,
+                "EVENTBOARD_SERVER_PORT": str(ports[name]),
+                "EVENTBOARD_SERVER_ADMIN_PORT": str(admin and admin + after[name]),
+            }
             services.append(_Service(name, environment | where))
         told = False
         while not (ended := [service for service in services if service.process.poll() is not None]):

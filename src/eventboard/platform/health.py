@@ -13,6 +13,8 @@ from loguru import logger
 from msgspec import Struct
 from msgspec.structs import replace
 
+from eventboard.platform.admin import JSON, Page, Query
+from eventboard.platform.admin import Answer as AdminAnswer
 from eventboard.platform.context import budget
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.openapi import Answer, Operation
@@ -49,20 +51,54 @@ _UP = Health(status="up", parts={"events": Part(status="up")})
 _DOWN = Health(status="down", parts={"events": Part(status="down", detail="The database can't be reached now.")})
 
 
-def health_routes(
-    own: Mapping[str, Check], peers: Mapping[str, Peer], served: Mapping[str, State], *, detailed: bool
-) -> list[HTTPRouteHandler]:
-    """`served` tells of those who call own parts. `detailed` names parts in answers; else they say up or down only."""
+class Checks:
+    """Asks this process's `own` parts, and its `peers`; `served` tells of those who call own parts.
 
-    down: set[str] = set()
+    What has gone down, or come back, is logged once.
+    """
 
-    async def judged(asked: Mapping[str, Check]) -> dict[str, Part]:
-        parts = await asyncio.gather(*(_judge(name, check, down) for name, check in asked.items()))
+    def __init__(self, own: Mapping[str, Check], peers: Mapping[str, Peer], served: Mapping[str, State]) -> None:
+        self._own = own
+        self._peers = peers
+        self._served = served
+        self._down: set[str] = set()
+
+    async def own(self) -> Health:
+        return _health(await self._judged(self._own))
+
+    async def all(self) -> Health:
+        there = await self._judged({name: peer.check for name, peer in self._peers.items()})
+        there = {name: replace(part, **self._peers[name].state()) for name, part in there.items()}
+        here = await self._judged(self._own)
+        here |= {name: replace(here[name], **state()) for name, state in self._served.items()}
+        return _health({**here, **there})
+
+    async def _judged(self, asked: Mapping[str, Check]) -> dict[str, Part]:
+        parts = await asyncio.gather(*(_judge(name, check, self._down) for name, check in asked.items()))
         return dict(zip(asked, parts, strict=True))
 
-    def answer(parts: dict[str, Part]) -> ASGIResponse:
-        status: Literal["up", "down"] = "up" if all(part.status == "up" for part in parts.values()) else "down"
-        return _answer(Health(status=status, parts=parts if detailed else {}))
+
+def health_pages(checks: Checks) -> dict[str, Page]:
+    """For operators, with every part named."""
+
+    def page(ask: Callable[[], Awaitable[Health]]) -> Page:
+        async def answer(_: Query) -> AdminAnswer:
+            health = await ask()
+            return AdminAnswer(msgspec.json.encode(health), JSON, _status(health))
+
+        return Page(answer)
+
+    async def live() -> Health:
+        return Health(status="up")
+
+    return {"/health": page(checks.all), "/health/ready": page(checks.own), "/health/live": page(live)}
+
+
+def health_routes(checks: Checks, *, detailed: bool) -> list[HTTPRouteHandler]:
+    """`detailed` names the parts in answers; without it they say up or down only."""
+
+    def answer(health: Health) -> ASGIResponse:
+        return _answer(health if detailed else replace(health, parts={}))
 
     @get(
         "/health",
@@ -79,11 +115,7 @@ def health_routes(
         ),
     )
     async def health() -> ASGIResponse:
-        there = await judged({name: peer.check for name, peer in peers.items()})
-        there = {name: replace(part, **peers[name].state()) for name, part in there.items()}
-        here = await judged(own)
-        here |= {name: replace(here[name], **state()) for name, state in served.items()}
-        return answer({**here, **there})
+        return answer(await checks.all())
 
     @get(
         "/health/ready",
@@ -100,7 +132,7 @@ def health_routes(
         ),
     )
     async def ready() -> ASGIResponse:
-        return answer(await judged(own))
+        return answer(await checks.own())
 
     @get(
         "/health/live",
@@ -117,6 +149,14 @@ def health_routes(
         return _answer(Health(status="up"))
 
     return [health, ready, live]
+
+
+def _health(parts: dict[str, Part]) -> Health:
+    return Health(status="up" if all(part.status == "up" for part in parts.values()) else "down", parts=parts)
+
+
+def _status(health: Health) -> int:
+    return 200 if health.status == "up" else 503
 
 
 async def _judge(name: str, check: Check, down: set[str]) -> Part:
@@ -145,7 +185,7 @@ async def _judge(name: str, check: Check, down: set[str]) -> Part:
 def _answer(health: Health) -> ASGIResponse:
     return ASGIResponse(
         body=msgspec.json.encode(health),
-        status_code=200 if health.status == "up" else 503,
+        status_code=_status(health),
         media_type="application/json",
         headers={"cache-control": "no-store"},
     )

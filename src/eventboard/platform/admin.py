@@ -1,0 +1,75 @@
+"""What an operator asks a process, on a port of its own: a raw ASGI application of a few pages.
+
+Workers share the port, so whichever answers asks the others too, where the page says how answers become one.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+
+from eventboard.platform.asgi import App, Receive, Scope, Send
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+
+# The names and values of a request's query, the last of a name.
+Query = Mapping[str, str]
+# Asks the other workers for the same path and query; those that don't answer in time are left out.
+Ask = Callable[[str], Awaitable[Sequence[bytes]]]
+
+
+class Answer(Struct, frozen=True):
+    body: bytes
+    media_type: str = TEXT
+    status: int = 200
+
+
+class Page(Struct, frozen=True):
+    """`answer` is of this process alone. Without `merge` any worker's is right; its first body is of this process."""
+
+    answer: Callable[[Query], Awaitable[Answer]]
+    merge: Callable[[Sequence[bytes]], Answer] | None = None
+
+
+class Admin:
+    """`pages` by their path. Without `ask` it tells of this process alone."""
+
+    def __init__(self, pages: Mapping[str, Page], ask: Ask | None = None) -> None:
+        self._pages = pages
+        self._ask = ask
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        page = self._pages.get(scope["path"])
+        if page is None:
+            answer = Answer(f"here are {', '.join(sorted(self._pages))}\n".encode(), status=404)
+        elif scope["method"] not in ("GET", "HEAD"):
+            answer = Answer(b"GET is all that can be done here\n", status=405)
+        else:
+            answer = await self._answer(page, scope)
+        headers = [
+            (b"content-type", answer.media_type.encode()),
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+
+    async def _answer(self, page: Page, scope: Scope) -> Answer:
+        query: bytes = scope["query_string"]
+        own = await page.answer(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+        if page.merge is None or self._ask is None:
+            return own
+        asked = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
+        return page.merge([own.body, *await self._ask(asked)])
+
+
+def beside(app: App, admin: App, paths: Sequence[str]) -> App:
+    """`admin` for these paths and what is below them, `app` for the rest: development has them on the main port."""
+    below = tuple(f"{path}/" for path in paths)
+
+    async def both(scope: Scope, receive: Receive, send: Send) -> None:
+        inside = scope["type"] == "http" and (scope["path"] in paths or scope["path"].startswith(below))
+        await (admin if inside else app)(scope, receive, send)
+
+    return both
