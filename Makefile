@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 # Without compiled bytecode the imports take 4 s instead of 1.5 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run services dev test test-shapes test-faults bench check fmt lock clean
+.PHONY: help run services dev test test-shapes test-faults bench bench-check check fmt lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,8 +33,11 @@ test-shapes: $(VENV)/.dev ## run the behaviour tests in every deployment shape, 
 test-faults: $(VENV)/.dev ## kill, freeze, cut off and restart the three processes, and see what a client sees
 	@exec $(BIN)/pytest tests/faults -o faulthandler_timeout=120 -o faulthandler_exit_on_timeout=true
 
-bench: $(VENV)/.dev ## measure it against bare handlers; needs wrk, and a quiet machine
-	@exec $(BIN)/python bench/compare.py
+bench: $(VENV)/.bench ## measure it against the baselines: make bench PARTS="reads writes"; needs wrk, and a quiet machine
+	@exec $(BIN)/python -m bench $(PARTS)
+
+bench-check: $(VENV)/.dev ## in two minutes: is the working tree as fast as the last commit? (or as BASE=<revision>)
+	@exec $(BIN)/python -m bench.check $(BASE)
 
 check: $(VENV)/.dev ## check format, lint, types, import rules and the Dockerfile
 	@$(BIN)/ruff format --check
@@ -76,6 +79,11 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@echo "installing what the usual baseline is made of"
+	@$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
 FORCE:
 
 # uv answers for every platform at once. No index address, no other source of packages and no local file gets in.
@@ -89,3 +97,4 @@ lock: $(VENV)/.dev ## renew requirements/*.txt from pyproject.toml (add UPGRADE=
 	$(UV_LOCK) $(UPGRADE) --group local -c requirements/run.txt -o requirements/local.txt
 	$(UV_LOCK) $(UPGRADE) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt \
 		-c requirements/local.txt -o requirements/dev.txt
+	$(UV_LOCK) $(UPGRADE) --group bench -c requirements/run.txt -c requirements/dev.txt -o requirements/bench.txt

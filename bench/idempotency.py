@@ -1,28 +1,31 @@
 """What exactly-once costs: creates with and without an idempotency key, the key table at a million, the sweeper.
 
-`.venv/bin/python bench/idempotency.py`, some two minutes; needs what compare.py needs. PostgreSQL doesn't wait for the
-disk, which a create does once, with a key or without: beside a real disk the difference is smaller than here.
+`.venv/bin/python -m bench.idempotency`, some two minutes; needs what `make bench` needs. PostgreSQL doesn't wait
+for the disk, which a create does once, with a key or without: beside a real disk the difference is smaller than here.
 """
 
 import asyncio
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from itertools import count
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from compare import BIN, DRAFT, HERE, LOAD_CORE, Server, _ask, _processor, _running, _said, _spread
 
+from bench.load import Load, Step, fire
+from bench.parts import DRAFT, ask
+from bench.report import RESULTS, about
+from bench.servers import ONE, Server, running
 from eventboard.demo import PASSWORD, demo_id
 from eventboard.local.postgres import start
 from eventboard.modules.events.contract import CreateEvent, EventDraft
@@ -35,21 +38,8 @@ from eventboard.platform.identity import Principal, Role
 ROUNDS = 5
 SECONDS = 3  # of load in a round
 KEYS = 1_000_000
+_FIGURES = {"per_second": "per_second", "milliseconds": "p50", "cpu_microseconds": "cpu_microseconds"}
 WITHOUT, WITH = "without a key", "with a key"
-
-LUA = """
-local next = 0
-wrk.method, wrk.body = "POST", [[%s]]
-wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer %s"
-function request()
-    next = next + 1
-    if %s then wrk.headers["Idempotency-Key"] = "%s-" .. next end
-    return wrk.format(nil, "/events")
-end
-"""
-
-_scripts = count()
 
 
 def main() -> None:
@@ -63,29 +53,27 @@ def main() -> None:
             **{name: value for name, value in os.environ.items() if not name.startswith("EVENTBOARD_")},
             "EVENTBOARD_DATABASE_URL": postgres.url(),
             "EVENTBOARD_TOKENS_KEY_FILE": str(folder / "signing-key.pem"),
-            "EVENTBOARD_SERVER_PORT": "3980",
+            "BENCH_POSTMASTER": (postgres.data / "pgdata" / "postmaster.pid").read_text().split()[0],
             # Sweeping is measured by itself.
             "EVENTBOARD_IDEMPOTENCY_SWEEP_EVERY": "86400",
         }
         for command in (["migrate"], ["demo"]):
-            subprocess.run([BIN / "eventboard", *command], env=environ, check=True, stdout=subprocess.DEVNULL)
+            run = [sys.executable, "-m", "eventboard", *command]
+            subprocess.run(run, env=environ, check=True, stdout=subprocess.DEVNULL)
         statements = asyncio.run(_statements(postgres.url()))
-        server = stack.enter_context(_running("eventboard", [BIN / "eventboard", "serve"], environ, "/health/ready"))
-        token = _ask(server, "/auth/login", {"email": "user@acme.com", "password": PASSWORD})["accessToken"]
+        server = stack.enter_context(running(ONE, environ))
+        said = {"email": "user@acme.com", "password": PASSWORD}
+        token = ask(server, "/auth/login", body=said)["accessToken"]
         loads = {
-            "16 clients": _compare(server, folder, token, 16),
-            "1 client": _compare(server, folder, token, 1),
+            "16 clients": _compare(server, token, 16),
+            "1 client": _compare(server, token, 1),
         }
         table = asyncio.run(_fill(postgres.url()))
-        loads["16 clients, a million keys"] = _compare(server, folder, token, 16)
+        loads["16 clients, a million keys"] = _compare(server, token, 16)
         sweep = asyncio.run(_sweep(postgres.url()))
     _write(
         {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "revision": _said("git", "-C", str(HERE), "rev-parse", "--short", "HEAD"),
-            "machine": f"{_processor()}, {os.cpu_count()} cores",
-            "versions": f"Python {sys.version.split()[0]}, PostgreSQL {postgres.version}",
-            "load_before": round(load_before, 2),
+            **about(postgres.version, load_before),
             "rounds": ROUNDS,
             "seconds": SECONDS,
             "statements": statements,
@@ -133,13 +121,13 @@ def _noting(original: Any, statements: list[str]) -> Any:
     return noting
 
 
-def _compare(server: Server, folder: Path, token: str, connections: int) -> dict[str, Any]:
+def _compare(server: Server, token: str, connections: int) -> dict[str, Any]:
     rounds: dict[str, list[dict[str, float]]] = {WITHOUT: [], WITH: []}
     for kind in rounds:
-        _round(server, folder, token, kind, connections, 1)  # connections are made, statements prepared
+        _round(server, token, kind, connections, 1)  # connections are made, statements prepared
     for number in range(ROUNDS):
         for kind, got in rounds.items():
-            got.append(_round(server, folder, token, kind, connections, SECONDS))
+            got.append(_round(server, token, kind, connections, SECONDS))
         print(
             f"{connections} clients, round {number + 1} of {ROUNDS}:",
             ", ".join(f"{kind} {got[-1]['per_second']:.0f}/s" for kind, got in rounds.items()),
@@ -154,21 +142,14 @@ def _compare(server: Server, folder: Path, token: str, connections: int) -> dict
     return told
 
 
-def _round(server: Server, folder: Path, token: str, kind: str, connections: int, seconds: int) -> dict[str, float]:
-    script = folder / f"create-{next(_scripts)}.lua"
-    script.write_text(LUA % (json.dumps(DRAFT), token, "true" if kind == WITH else "false", uuid4().hex))
-    pinned = ("/usr/bin/taskset", "-c", LOAD_CORE, "wrk", "--latency", "-t", "1")
-    cpu = server.cpu()
-    said = _said(*pinned, "-c", str(connections), "-d", f"{seconds}s", "-s", str(script), server.url)
-    cpu = server.cpu() - cpu
-    requests, took = re.search(r"(\d+) requests in ([\d.]+)s", said), re.search(r"50%\s+([\d.]+)(us|ms|s)", said)
-    if "Non-2xx" in said or "Socket errors" in said or requests is None or took is None:
-        sys.exit(f"it failed under load:\n{said}")
-    return {
-        "per_second": int(requests[1]) / float(requests[2]),
-        "cpu_microseconds": cpu / int(requests[1]) * 1e6,
-        "milliseconds": float(took[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[took[2]],
-    }
+def _round(server: Server, token: str, kind: str, connections: int, seconds: int) -> dict[str, float]:
+    step = Step(paths=["/events"], method="POST", token=token, body=DRAFT, keyed=kind == WITH)
+    got = fire(server, Load(f"creates {kind}", [step], connections=connections), seconds)
+    return {name: got[figure] for name, figure in _FIGURES.items()}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 async def _fill(url: str) -> dict[str, Any]:
@@ -288,11 +269,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _write(result: dict[str, Any]) -> None:
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     text = "\n".join(_lines(result)) + "\n"
-    (folder / "idempotency.json").write_text(json.dumps(result, indent=2) + "\n")
-    (folder / "idempotency.md").write_text(text)
+    (RESULTS / "idempotency.json").write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / "idempotency.md").write_text(text)
     print(text)
 
 

@@ -1,0 +1,1 @@
+"""What measures EventBoard: `python -m bench`; see README.md."""

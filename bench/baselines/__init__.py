@@ -1,0 +1,1 @@
+"""What EventBoard is measured against."""

@@ -1,0 +1,80 @@
+"""`python -m bench.check [revision]`: is the working tree as fast as a commit (the last one, unless one is named)?
+
+In two minutes: the commit is checked out beside, the two take turns, A B A B, each by itself. Judged is the processor
+time of a request, which suffers least from what else the machine does. Exits with 1 where one costs more than a tenth
+more than it did.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.data import MIDDLE, ROOT, prepared
+from bench.load import fire, warm
+from bench.parts import KEYED, LIST, READ, Bench
+from bench.servers import ONE, running
+
+ROUNDS = 4
+SECONDS = 2.0  # of load in a turn
+LOADS = (READ, LIST, KEYED)
+WORST = 1.10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__)
+    parser.add_argument("revision", nargs="?", default="HEAD", help="what to compare with (default: HEAD)")
+    given = parser.parse_args()
+    with TemporaryDirectory(prefix="eventboard-bench-") as folder, _checked_out(given.revision, folder) as before:
+        worse = asyncio.run(_compare(Path(folder), {"before": before, "now": ROOT}))
+    sys.exit(1 if worse else 0)
+
+
+@contextmanager
+def _checked_out(revision: str, folder: str) -> Iterator[Path]:
+    tree = Path(folder, "before")
+    git = ["git", "-C", str(ROOT), "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", tree, revision], check=True)
+    try:
+        subprocess.run([sys.executable, "-m", "compileall", "-q", tree / "src"], check=True)
+        yield tree
+    finally:
+        subprocess.run([*git, "remove", "--force", tree], check=True)
+
+
+async def _compare(folder: Path, sources: dict[str, Path]) -> bool:
+    load_before = os.getloadavg()[0]
+    async with prepared([MIDDLE], baselines=False) as data:
+        bench = await Bench.begin(data, folder, [MIDDLE], ROUNDS, SECONDS)
+        cost: dict[str, dict[str, list[float]]] = {load: {name: [] for name in sources} for load in LOADS}
+        for number in range(ROUNDS):
+            for name, source in sources.items():
+                with running(ONE, bench.environ, source) as server:
+                    for load in LOADS:
+                        made = await bench.load(load, ONE, SECONDS)
+                        warm(server, made)
+                        cost[load][name].append(fire(server, made, SECONDS)["cpu_microseconds"])
+            print(f"round {number + 1} of {ROUNDS}", flush=True)
+    worse = False
+    print(f"\nload average before: {load_before:.2f}\n")
+    print("| processor time, µs | before | now | ratio |\n| --- | --- | --- | --- |")
+    for load, measured in cost.items():
+        before, now = measured.values()
+        ratios = [new / old for new, old in zip(now, before, strict=True)]
+        ratio = statistics.median(ratios)
+        worse = worse or ratio > WORST
+        print(
+            f"| {load} | {statistics.median(before):,.0f} | {statistics.median(now):,.0f} |"
+            f" {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
+    return worse
+
+
+if __name__ == "__main__":
+    main()
