@@ -15,6 +15,12 @@ def sign_up(board: Board, **fields: Any) -> httpx.Response:
     return board.client().post("/auth/signup", json={"email": f"{uuid4().hex}@example.com", **body})
 
 
+def log_in(board: Board, member: Member) -> httpx.Client:
+    answer = board.client().post("/auth/login", json={"email": member.email, "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    return board.client(answer.json()["accessToken"])
+
+
 def invite(organization: Organization, email: str, role: str = "USER") -> dict[str, Any]:
     answer = organization.admin.http.post("/invitations", json={"email": email, "role": role})
     assert answer.status_code == 201, answer.text
@@ -112,6 +118,29 @@ def test_two_admins_who_demote_each_other(board: Board) -> None:
             organization.id,
         )
         assert left[0][0] == 1
+
+
+def test_demoted_admin_goes_on_at_once(organization: Organization, board: Board) -> None:
+    """The seconds until it is felt everywhere don't do to get back in, or to let somebody else in."""
+    second = board.member(organization.id, "ADMIN")
+    pending = invite(organization, f"{uuid4().hex}@example.com")["id"]
+    calls: list[tuple[str, str, dict[str, Any] | None]] = [
+        ("PATCH", f"/members/{second.id}", {"role": "ADMIN", "active": True}),
+        ("PATCH", f"/members/{organization.user.id}", {"role": "ADMIN"}),
+        ("POST", "/invitations", {"email": f"{uuid4().hex}@example.com", "role": "ADMIN"}),
+        ("DELETE", f"/invitations/{pending}", None),
+        ("PATCH", "/organization", {"openSignup": True}),
+    ]
+    for patch, code in (({"role": "USER"}, "forbidden"), ({"role": "ADMIN", "active": False}, "invalid-token")):
+        path = f"/members/{second.id}"
+        assert organization.admin.http.patch(path, json={"role": "ADMIN", "active": True}).status_code == 200
+        again = log_in(board, second)
+        assert again.get("/members").status_code == 200
+        assert organization.admin.http.patch(path, json=patch).status_code == 200
+        for method, called, body in calls:
+            assert_problem(again.request(method, called, json=body), code)
+    assert organization.admin.http.patch("/organization", json={}).json()["openSignup"] is False
+    assert states(organization) == ["pending"]
 
 
 def test_invitation(organization: Organization, board: Board) -> None:

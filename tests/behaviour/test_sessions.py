@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from tests.support.board import PASSWORD, Board, Member, Organization
 from tests.support.problems import assert_problem
@@ -92,6 +93,44 @@ def test_log_out_everywhere(board: Board, organization: Organization) -> None:
         assert_problem(refresh(board, session["refreshToken"]), "invalid-token")
         assert refused_within(board.client(session["accessToken"]))
     assert refresh(board, stranger["refreshToken"]).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/auth/logout", "/auth/logout-all"])
+def test_ended_session_goes_on_at_once(board: Board, organization: Organization, path: str) -> None:
+    """The seconds until its end is felt everywhere don't do to begin another, or to take the account over."""
+    elsewhere = board.organization(open_signup=True)
+    session = log_in(board, organization.user)
+    thief = board.client(session["accessToken"])
+    assert thief.get("/auth/me").status_code == 200
+    assert board.client(session["accessToken"]).post(path, json=_its_body(path, session)).status_code == 204
+    calls = [
+        ("/auth/switch", {"organizationId": str(organization.id)}),
+        ("/auth/join", {"organizationId": str(elsewhere.id)}),
+        ("/auth/join", {"organizationName": f"Founded {uuid4().hex}"}),
+        ("/auth/password", {"currentPassword": PASSWORD, "newPassword": "quite another one"}),
+    ]
+    for called, body in calls:
+        assert_problem(thief.post(called, json=body), "invalid-token")
+    assert log_in(board, organization.user)["user"]["organizationId"] == str(organization.id)
+
+
+def _its_body(path: str, session: dict[str, Any]) -> dict[str, str] | None:
+    return {"refreshToken": session["refreshToken"]} if path == "/auth/logout" else None
+
+
+def test_switch_while_logging_out_everywhere(board: Board, organization: Organization) -> None:
+    """However they race, no session begun from an ended one goes on."""
+    for _ in range(10):
+        clients = [board.client(log_in(board, organization.user)["accessToken"]) for _ in range(3)]
+        body = {"organizationId": str(organization.id)}
+        with ThreadPoolExecutor(3) as threads:
+            switched = [threads.submit(client.post, "/auth/switch", json=body) for client in clients[:2]]
+            ended = threads.submit(clients[2].post, "/auth/logout-all")
+        assert ended.result().status_code == 204
+        for answer in (future.result() for future in switched):
+            assert answer.status_code in (200, 401)
+            if answer.status_code == 200:
+                assert_problem(refresh(board, answer.json()["refreshToken"]), "invalid-token")
 
 
 def test_own_sessions(board: Board, organization: Organization) -> None:

@@ -21,7 +21,7 @@ from eventboard.modules.auth.contract import (
     Validity,
 )
 from eventboard.modules.auth.names import email_key
-from eventboard.modules.auth.part import Part, no_membership, person
+from eventboard.modules.auth.part import Part, ended, no_membership, person
 from eventboard.modules.auth.rules import password_errors
 from eventboard.platform.errors import Code, FieldError, ServiceError
 from eventboard.platform.identity import PublicKeys, Role, refused
@@ -105,6 +105,7 @@ class Accounts(Part):
         if user is None:
             raise refused("its account has ended")
         async with self._database.transaction(chosen.organization_id, caller.user_id) as connection:
+            await self._still_open(connection, caller)
             if chosen.founding:
                 await organizations.found(connection, chosen)
             await organizations.enter(connection, chosen, caller.user_id, user["email"])
@@ -114,6 +115,7 @@ class Accounts(Part):
         caller = await self._verify(command.actor)
         organization_id = command.chosen.organization_id
         async with self._database.transaction(organization_id, caller.user_id) as connection:
+            await self._still_open(connection, caller)
             if not await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=organization_id):
                 raise no_membership()
             return await self._log_in(connection, caller.user_id, organization_id)
@@ -131,6 +133,9 @@ class Accounts(Part):
             raise ServiceError(Code.FORBIDDEN, "The current password is wrong.")
         password_hash = await self._passwords.hash(change.new_password)
         async with self._database.transaction(None, caller.user_id) as connection:
+            still_open = await connection.all(store.LOCK_SESSIONS, user_id=caller.user_id)
+            if caller.session_id not in [row["id"] for row in still_open]:
+                raise ended()
             await connection.run(store.SET_PASSWORD, user_id=caller.user_id, password_hash=password_hash)
             await connection.run(store.END_OTHER_SESSIONS, user_id=caller.user_id, session_id=caller.session_id)
         return Done()

@@ -46,6 +46,7 @@ class Membership(Part):
         async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
             # Two ADMINs that demote each other at once: the second waits here, and finds itself the last.
             admins = [row["user_id"] for row in await connection.all(store.LOCK_ADMINS, **who)]
+            await self._still_admin(connection, caller)
             before = await connection.one(store.LOCK_MEMBERSHIP, **who)
             if before is None:
                 raise ServiceError(Code.NOT_FOUND, "There is no such member.")
@@ -62,6 +63,7 @@ class Membership(Part):
         caller = await self._admin(command.actor)
         email, token = email_key(command.draft.email), new_invitation_token(caller.organization_id)
         async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
+            await self._still_admin(connection, caller)
             if await connection.one(store.MEMBER_BY_EMAIL, organization_id=caller.organization_id, email=email):
                 raise taken("/email", "This person is a member, or was one.")
             (row,) = await connection.all(
@@ -98,6 +100,7 @@ class Membership(Part):
         """A used one can't be taken back: it is not found, like one that never was."""
         caller = await self._admin(command.actor)
         async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
+            await self._still_admin(connection, caller)
             revoked = await connection.one(
                 store.REVOKE_INVITATION, organization_id=caller.organization_id, id=command.invitation_id
             )
@@ -111,6 +114,7 @@ class Membership(Part):
         if patch.name is not UNSET and not name_key(patch.name):
             raise invalid("/name", "A name needs a letter or a digit.")
         async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
+            await self._still_admin(connection, caller)
             (before,) = await connection.all(store.LOCK_ORGANIZATION, organization_id=caller.organization_id)
             name = before["name"] if patch.name is UNSET else patch.name.strip()
             open_signup = before["open_signup"] if patch.open_signup is UNSET else patch.open_signup

@@ -13,7 +13,7 @@ from eventboard.modules.auth.passwords import Passwords
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.platform.database import Connection, Database
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.identity import Principal, Role, Verify
+from eventboard.platform.identity import Principal, Role, Verify, refused
 from eventboard.platform.ids import uuid7
 
 
@@ -78,13 +78,41 @@ class Part:
     async def _admin(self, actor: str) -> Principal:
         caller = await self._verify(actor)
         if caller.role is not Role.ADMIN:
-            raise ServiceError(Code.FORBIDDEN, "Only an ADMIN may do this.")
+            raise _not_admin()
         return caller
+
+    async def _still_admin(self, connection: Connection, caller: Principal) -> None:
+        """In the transaction itself: what was taken from somebody they could give back to themselves, or to others,
+        in the seconds until it is felt everywhere.
+        """
+        standing = await connection.one(
+            store.STANDING,
+            organization_id=caller.organization_id,
+            user_id=caller.user_id,
+            session_id=caller.session_id,
+        )
+        if standing is None:
+            raise ended()
+        if standing["role"] != Role.ADMIN:
+            raise _not_admin()
+
+    async def _still_open(self, connection: Connection, caller: Principal) -> None:
+        """Likewise: an ended session begins no other."""
+        if not await connection.one(store.HOLD_SESSION, session_id=caller.session_id):
+            raise ended()
 
 
 def person(row: Any) -> dict[str, Any]:
     names = ("id", "email", "first_name", "last_name", "organization_id", "created_at")
     return {**{name: row[name] for name in names}, "role": Role(row["role"])}
+
+
+def ended() -> ServiceError:
+    return refused("its membership or its session has ended")
+
+
+def _not_admin() -> ServiceError:
+    return ServiceError(Code.FORBIDDEN, "Only an ADMIN may do this.")
 
 
 def no_membership() -> ServiceError:

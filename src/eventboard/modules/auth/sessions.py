@@ -50,6 +50,7 @@ class Sessions(Part):
         caller = await self._verify(command.actor)
         async with self._database.transaction(None, caller.user_id) as connection:
             if command.session_id is None:
+                await connection.all(store.LOCK_SESSIONS, user_id=caller.user_id)
                 await connection.run(store.END_OTHER_SESSIONS, user_id=caller.user_id, session_id=None)
             elif not await connection.one(store.END_SESSION, user_id=caller.user_id, session_id=command.session_id):
                 raise ServiceError(Code.NOT_FOUND, "You have no such session.")

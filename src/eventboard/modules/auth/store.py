@@ -158,6 +158,19 @@ OPEN_SESSIONS = Statement(
     .where(UserSession.user_id == bindparam("user_id"), *_LIVE_SESSION)
     .order_by(UserSession.used_at.desc(), UserSession.id)
 )
+# Where it stands, it does so until the transaction ends: it can't be ended meanwhile.
+HOLD_SESSION = Statement(
+    select(UserSession.id)
+    .where(UserSession.id == bindparam("session_id"), UserSession.ended_at.is_(None))
+    .with_for_update(read=True)
+)
+# Waits for what is begun from one of them, so that the next statement sees that, too.
+LOCK_SESSIONS = Statement(
+    select(UserSession.id)
+    .where(UserSession.user_id == bindparam("user_id"), UserSession.ended_at.is_(None))
+    .order_by(UserSession.id)
+    .with_for_update()
+)
 END_SESSION = Statement(
     update(UserSession)
     .where(UserSession.id == bindparam("session_id"), UserSession.user_id == bindparam("user_id"), *_LIVE_SESSION)
