@@ -95,7 +95,7 @@ class Front:
                 gate.held -= 1
                 elapsed = (time.perf_counter() - begun) * 1000
                 logger.bind(correlation_id=correlation_id).info(
-                    "{} {} {} {:.1f} ms", scope["method"], scope["path"], status or "-", elapsed
+                    "{} {} {} {:.1f} ms", scope["method"], path_of(scope), status or "-", elapsed
                 )
 
 
@@ -121,6 +121,12 @@ def _takes_key(scope: Any) -> bool:
     """Whether the route says of itself that it takes idempotency keys; where none was reached, nobody ignored one."""
     handler = scope.get("route_handler")
     return handler is None or getattr(handler.opt.get("operation"), "keyed", False)
+
+
+def path_of(scope: Any) -> str:
+    """The path as it was sent, for a line of the log: unescaped, it could hold a line break, and more lines."""
+    raw: bytes = scope["raw_path"]
+    return raw.decode("ascii", "backslashreplace")
 
 
 def _context_of(scope: Scope) -> tuple[str, str, bool]:
@@ -180,7 +186,7 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
 
 def unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     logger.bind(correlation_id=context.current().correlation_id).opt(exception=error).error(
-        "{} {} failed", request.method, request.url.path
+        "{} {} failed", request.method, path_of(request.scope)
     )
     return service_error(request, bug())
 
