@@ -419,7 +419,17 @@ FORGERIES: dict[str, Callable[[Token], str]] = {
     "HS256 with nothing": lambda token: token.signed_with_secret(b""),
     "a stranger's": lambda token: token.signed(),
     "a stranger's, who brings the key": lambda token: token.signed(jwk=STRANGERS_KEY, jku="http://127.0.0.1/keys"),
+    "a stranger's, who says where the key is": lambda token: token.signed(
+        jku="http://127.0.0.1/keys", x5u="http://127.0.0.1/chain"
+    ),
     "of an unknown key": lambda token: token.signed(kid="unknown"),
+    "of a key that is a path": lambda token: token.signed(kid="../../../../dev/null"),
+    "of a key that is SQL": lambda token: token.signed(kid="' UNION SELECT 'x"),
+    "of another curve": lambda token: token.text(header={"alg": "ES384"}),
+    "of a curve in small letters": lambda token: token.text(header={"alg": "es256"}),
+    "of no algorithm": lambda token: token.text(header={"alg": None}),
+    "an ID token": lambda token: token.text(header={"typ": "id_token+jwt"}),
+    "signed with zeros": lambda token: token.text().rpartition(".")[0] + "." + "A" * 86,
     "of no key": lambda token: jwt.encode(token.claims, STRANGER, "ES256", headers={"typ": "at+jwt"}),
     "of a key that is no text": lambda token: token.text(header={"kid": ["a"]}),
     "of another type": lambda token: token.text(header={"typ": "JWT"}),
@@ -442,6 +452,15 @@ def test_forged_token(organization: Organization, forge: Callable[[Token], str])
         answer = member.http.get(path, headers={"authorization": f"Bearer {forged}"})
         assert_problem(answer, "invalid-token")
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+def test_refresh_token_as_access_token(board: Board, organization: Organization) -> None:
+    """It is good for a refresh, and for nothing else; nor does an access token refresh anything."""
+    session = log_in(board, organization.user).json()
+    assert_problem(board.client(session["refreshToken"]).get("/auth/me"), "invalid-token")
+    assert_problem(board.client(session["refreshToken"]).get("/events"), "invalid-token")
+    answer = board.client().post("/auth/refresh", json={"refreshToken": session["accessToken"]})
+    assert_problem(answer, "invalid-request", "/refreshToken")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.identity import Principal, PublicKeys, Role, TokenVerifier
+from eventboard.platform.identity import SKEW, Principal, PublicKeys, Role, TokenVerifier
 from tests.support.keys import OneKey
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -88,7 +88,9 @@ async def test_principal() -> None:
         pytest.param({}, {"exp": None}, id="never expiring"),
         pytest.param({}, {"exp": "tomorrow"}, id="an expiry that is no time"),
         pytest.param({}, {"iat": int(time.time()) + 3600}, id="issued in the future"),
+        pytest.param({}, {"iat": "now"}, id="issued at no time"),
         pytest.param({}, {"nbf": int(time.time()) + 3600}, id="not yet"),
+        pytest.param({"crit": ["b64"]}, {}, id="with an extension that must be understood"),
         pytest.param({}, {"sub": "admin"}, id="a subject that is no id"),
         pytest.param({}, {"sub": 5}, id="a subject that is a number"),
         pytest.param({}, {"org": None}, id="no organization"),
@@ -104,6 +106,14 @@ async def test_signed_but_wrong(header: dict[str, Any], claims: dict[str, Any]) 
     verify = verifier(Publisher(issuer()))
     assert (await verify(signed({}, {}))).user_id == USER
     assert await refusal(verify, signed(header, claims)) == Code.INVALID_TOKEN
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+async def test_issuer_whose_clock_is_ahead(claim: str) -> None:
+    """Clocks of two machines differ a little: a new token is good on both. By more, and it is refused."""
+    verify = verifier(Publisher(issuer()))
+    assert (await verify(signed({}, {claim: int(time.time()) + SKEW - 1}))).user_id == USER
+    assert await refusal(verify, signed({}, {claim: int(time.time()) + 2 * SKEW})) == Code.INVALID_TOKEN
 
 
 async def test_token_expires_after_it_was_verified() -> None:

@@ -23,6 +23,8 @@ REFETCH_INTERVAL = 10.0
 KEYS_REFRESH = 60.0
 # Verified tokens kept; at about 1 KiB each this bounds the cache to some 10 MiB.
 CACHE_SIZE = 10_000
+# Seconds that the clock of the machine that issued a token may be ahead of this one's.
+SKEW = 5
 # Longer than any token that is issued here.
 LONGEST_TOKEN = 4096
 
@@ -146,8 +148,10 @@ class TokenVerifier:
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
-                options={"require": list(CLAIMS)},
+                options={"require": list(CLAIMS), "verify_iat": False, "verify_nbf": False},
             )
+            if max(claims["iat"], claims.get("nbf", 0)) > time.time() + SKEW:
+                raise refused("it isn't valid yet")
             return Principal(
                 UUID(claims["sub"]),
                 UUID(claims["org"]),
