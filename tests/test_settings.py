@@ -331,12 +331,24 @@ def test_production(key_file: Path) -> None:
         ("EVENTBOARD_LOGS_LEVEL", "DEBUG"),
         ("EVENTBOARD_PASSWORDS_MEMORY_KIB", "19455"),
         ("EVENTBOARD_PASSWORDS_ITERATIONS", "1"),
+        ("EVENTBOARD_SERVER_CORS_ORIGINS", "*"),
+        ("EVENTBOARD_SERVER_CORS_ORIGINS", "https://app.example, *"),
+        ("EVENTBOARD_SERVER_CORS_ORIGINS", "https://*.example"),
+        ("EVENTBOARD_SERVER_CORS_ORIGINS", "null"),
+        ("EVENTBOARD_SERVER_CORS_ORIGINS", "https://app.example/"),
+        ("EVENTBOARD_SERVER_CORS_ORIGINS", "app.example"),
     ],
 )
 def test_unsafe_in_production(name: str, value: str) -> None:
     """What development may do is refused by the name of what asked for it."""
     load({name: value})
     assert refused({**PRODUCTION, name: value}).startswith(f"{name}: production ")
+
+
+def test_named_sites_in_production() -> None:
+    """With and without a port."""
+    origins = "https://app.example, http://127.0.0.1:8080,https://[::1]:8443"
+    assert load({**PRODUCTION, "EVENTBOARD_SERVER_CORS_ORIGINS": origins}).server.cors_origins == origins
 
 
 def test_unsafe_file_in_production(folder: Path) -> None:

@@ -39,7 +39,7 @@ from eventboard.platform.health import Check, Checks, Peer, health_pages, health
 from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
 from eventboard.platform.standing import Standing, StandingVerifier
 from eventboard.platform.web import EXCEPTION_HANDLERS, Front, Gate, refuse_as_problem, with_options
-from eventboard.settings import ADMIN_ABOVE, PORTS, Settings, SettingsError
+from eventboard.settings import ADMIN_ABOVE, PORTS, Settings, SettingsError, split
 
 Contract = TypeVar("Contract")
 
@@ -130,7 +130,7 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
         lifespan=[parts.lifespan],
         openapi_config=None,
         exception_handlers=EXCEPTION_HANDLERS,
-        cors_config=cors(settings.server.cors_origins) if routes else None,
+        cors_config=cors(split(settings.server.cors_origins)) if routes else None,
         request_max_body_size=settings.server.max_body,
         logging_config=None,
     )

@@ -66,7 +66,7 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
     from eventboard.modules.auth.keys import KeyFileError
     from eventboard.platform import logs
     from eventboard.platform.group import Place
-    from eventboard.server import Listeners, ServeError, listening, serve
+    from eventboard.server import Listeners, ServeError, encryption, listening, serve
     from eventboard.workers import supervise
 
     logs.configure(level=settings.logs.level, json=settings.logs.format == "json")
@@ -89,6 +89,7 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
         with listening(settings, target) as listeners:
             # With workers, too: what is wrong is said here once, instead of by each of them.
             app = build(settings, target)
+            encryption(server)
             if given.workers > 1:
                 worker = ["serve", "--target", given.target]
                 shared = (listeners.public, listeners.admin)

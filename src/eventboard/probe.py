@@ -1,6 +1,7 @@
 """`eventboard health`: asks the process that serves on this machine. A container asks often, so little is imported."""
 
 import http.client
+import ssl
 
 from eventboard.settings import PORTS, Server
 
@@ -18,7 +19,7 @@ def probe(server: Server, *, ready: bool) -> None:
     path = "/health/ready" if ready else "/health/live"
     ports = [server.port] if server.port else list(PORTS.values())
     for port in ports:
-        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        connection = _connection(server, host, port)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -33,3 +34,13 @@ def probe(server: Server, *, ready: bool) -> None:
             raise ProbeError(f"{host}:{port}: {answer.status} {body}")
         return
     raise ProbeError(f"nothing listens on {host}, port {', '.join(map(str, ports))}")
+
+
+def _connection(server: Server, host: str, port: int) -> http.client.HTTPConnection:
+    if not server.tls_certificate:
+        return http.client.HTTPConnection(host, port, timeout=PATIENCE)
+    # Its certificate is for the name that clients use, and may just have been renewed: this asks its own machine.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)

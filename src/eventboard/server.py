@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from msgspec import Struct
 
 from eventboard.app import Application, admin_port_of, port_of
 from eventboard.platform.asgi import App
+from eventboard.platform.connections import Connection, bounded
 from eventboard.settings import Server as ServerSettings
 from eventboard.settings import Settings
 
+# Seconds between two looks at the clients; a fourth of what they may take, where that is little.
+LOOK_EVERY = 1.0
 # Connections that may wait in the kernel until they are accepted.
 BACKLOG = 2048
 # Seconds that an idle connection is kept: longer than clients keep theirs (adapters/http.py: 30 s; load balancers
@@ -80,8 +84,11 @@ def serve(
 
     `announce` is printed once it is up. With `parent`, the end of that process is a signal too.
     """
+    tls = encryption(settings)
     config = uvicorn.Config(
         app.asgi,
+        http=bounded(most=settings.max_headers),
+        ssl_context_factory=(lambda *_: tls) if tls is not None else None,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -121,6 +128,24 @@ class _Side(uvicorn.Server):
         await self.shutdown([self.listener])
 
 
+def encryption(settings: ServerSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer; None where it speaks plain HTTP. Raises ServeError for what is no certificate with its key."""
+    if not (settings.tls_certificate or settings.tls_key):
+        return None
+    for name in ("tls_certificate", "tls_key"):
+        if not getattr(settings, name):
+            raise ServeError(f"EVENTBOARD_SERVER_{name.upper()}: it is not set; TLS needs a certificate and its key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:
+        files = f"{settings.tls_certificate} and {settings.tls_key}"
+        raise ServeError(f"{files}: no certificate with its key can be read: {error}") from None
+    return context
+
+
 class _Server(uvicorn.Server):
     """After a signal it goes on accepting for `drain` seconds, with `Connection: close` and not ready any more."""
 
@@ -141,6 +166,9 @@ class _Server(uvicorn.Server):
         self._announce = announce
         self._parent = parent
         self._accept_until = float("inf")
+        self._client_timeout = settings.client_timeout
+        self._scheme = "https" if settings.tls_certificate else "http"
+        self._look_at = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -149,7 +177,8 @@ class _Server(uvicorn.Server):
         for side in self._sides:
             await side.open()
         for listener in sockets or []:
-            logger.info("listening on {} and, for operators, on {}", _url(listener), _url(self._sides[0].listener))
+            admin = _url(self._sides[0].listener)
+            logger.info("listening on {} and, for operators, on {}", _url(listener, self._scheme), admin)
         if self._announce:
             print(self._announce, flush=True)
 
@@ -157,8 +186,14 @@ class _Server(uvicorn.Server):
         """Ten times a second, by uvicorn."""
         if self._parent is not None and os.getppid() != self._parent:
             self.handle_exit(signal.SIGTERM, None)
-        if time.monotonic() >= self._accept_until:
+        now = time.monotonic()
+        if now >= self._accept_until:
             self.should_exit = True
+        if now >= self._look_at:
+            self._look_at = now + min(LOOK_EVERY, self._client_timeout / 4)
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look(now, patience=self._client_timeout)
         for side in self._sides:
             await side.on_tick(counter)
         return await super().on_tick(counter)
@@ -190,6 +225,6 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

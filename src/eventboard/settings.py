@@ -31,6 +31,10 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Environment = Literal["development", "production"]
 
 
+# What a browser calls a site: no path, no wildcard, and not the `null` of a page that hides where it is from.
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
+
+
 class SettingsError(Exception):
     """One line that names the key and where its value came from."""
 
@@ -38,8 +42,9 @@ class SettingsError(Exception):
 class Server(Struct, frozen=True, kw_only=True):
     """Without a `port`, the one that the target is known for; without an `admin_port`, the one 900 above the port.
 
-    `grace` and `drain` are in seconds.
+    `client_timeout`, `grace` and `drain` are in seconds.
 
+    `tls_certificate` and `tls_key` are PEM files; without them it speaks plain HTTP.
     `cors_origins`: other sites whose pages may call the API, separated by commas. `hsts` is for what is behind TLS.
     """
 
@@ -47,8 +52,12 @@ class Server(Struct, frozen=True, kw_only=True):
     port: Port | None = None
     admin_host: Text
     admin_port: Port | None = None
+    tls_certificate: str = ""
+    tls_key: str = ""
     max_body: Count
+    max_headers: Count
     max_requests: Count
+    client_timeout: Seconds
     cors_origins: str
     hsts: Literal["on", "off"]
     drain: Wait
@@ -180,6 +189,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     postgres: Postgres = msgspec.field(default_factory=Postgres)
 
 
+def split(text: str) -> list[str]:
+    """What is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def config_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """EVENTBOARD_CONFIG, else the folder packed into the wheel, else the checkout's."""
     if chosen := environ.get("EVENTBOARD_CONFIG"):
@@ -292,8 +306,10 @@ def _refuse_unsafe(settings: Settings, sources: Mapping[tuple[str, str], str], f
 
     if settings.logs.level == "DEBUG":
         refuse("logs", "level", "production doesn't log at DEBUG")
-    if "*" in settings.server.cors_origins:
-        refuse("server", "cors_origins", "production names the sites that may call, and not all")
+    for origin in split(settings.server.cors_origins):
+        if not ORIGIN.fullmatch(origin):
+            why = f"production names each site that may call, such as https://app.example, and not {origin!r}"
+            refuse("server", "cors_origins", why)
     if settings.mail.host and settings.mail.tls == "off":
         refuse("mail", "tls", "production sends no mail in the clear: invitations are in it")
     for key, least in (("memory_kib", 19456), ("iterations", 2)):

@@ -18,7 +18,7 @@ import httpx
 # Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
 PATIENCE = 30.0
 
-_ADDRESS = r"http://[\w.:\[\]]+"
+_ADDRESS = r"https?://[\w.:\[\]]+"
 
 # Argon2 with little work: a test logs in in a millisecond. What the real parameters are worth is tested by itself.
 QUICK = {"EVENTBOARD_PASSWORDS_MEMORY_KIB": "8", "EVENTBOARD_PASSWORDS_ITERATIONS": "1"}

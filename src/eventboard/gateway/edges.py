@@ -4,24 +4,27 @@ from litestar.config.cors import CORSConfig
 
 # Two years, as the preload lists ask for at least one.
 HSTS = "max-age=63072000; includeSubDomains"
+# Of what is no page: nothing may be loaded or run by it, nor may it be shown inside another.
+NO_PAGE = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # Seconds that a browser may keep the answer to a preflight: the most that any of them does.
 PREFLIGHT_MAX_AGE = 7200
 
 
 def public_headers(*, hsts: bool) -> dict[str, str]:
-    """On every answer of the gateway. Pages bring their own content security policy."""
+    """On every answer of the gateway, where it doesn't say otherwise: pages bring a policy of their own."""
     headers = {
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        "x-frame-options": "DENY",
+        "content-security-policy": NO_PAGE,
         "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
     }
     return {**headers, "strict-transport-security": HSTS} if hsts else headers
 
 
-def cors(origins: str) -> CORSConfig | None:
+def cors(allowed: list[str]) -> CORSConfig | None:
     """None where no other site may call. The token travels in a header, so no cookie needs credentials."""
-    allowed = [origin.strip() for origin in origins.split(",") if origin.strip()]
     if not allowed:
         return None
     return CORSConfig(

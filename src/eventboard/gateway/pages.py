@@ -93,7 +93,6 @@ def _page(title: str, content: str) -> Response[str]:
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f"<h1>{escape(title)}</h1>\n{content}\n</html>\n",
         media_type=MediaType.HTML,
-        headers={"content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"},
     )
 
 

@@ -89,7 +89,7 @@ def _serve_reloading(settings: Settings, port: int) -> None:
 
 def _greeting(settings: Settings, port: int) -> str:
     host = "localhost" if settings.server.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else settings.server.host  # noqa: S104 - compared, not bound
-    address = f"http://{host}:{port}"
+    address = f"{'https' if settings.server.tls_certificate else 'http'}://{host}:{port}"
     accounts = "\n".join(f"    {email:<26} {role:<10} of {slug}" for email, _, _, role, slug in ACCOUNTS)
     return f"""
 EventBoard is on {address}

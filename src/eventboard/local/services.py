@@ -42,6 +42,9 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
                 "EVENTBOARD_SERVER_PORT": str(ports[name]),
                 "EVENTBOARD_SERVER_ADMIN_PORT": str(admin and admin + after[name]),
             }
+            if name != "gateway":
+                # TLS is for who comes from outside.
+                where |= {"EVENTBOARD_SERVER_TLS_CERTIFICATE": "", "EVENTBOARD_SERVER_TLS_KEY": ""}
             services.append(_Service(name, environment | where))
         told = False
         while not (ended := [service for service in services if service.process.poll() is not None]):

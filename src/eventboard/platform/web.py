@@ -53,7 +53,8 @@ class Gate:
 class Front:
     """The outermost ASGI application: gives each request its context and each answer its correlation id.
 
-    `headers` are on every answer. Past the gate's limit a request is refused at once; health is answered still.
+    `headers` are on every answer that doesn't say otherwise. Past the gate's limit a request is refused at once; health
+    is answered still.
     """
 
     def __init__(self, app: App, gate: Gate, refuse: Refuse, headers: Mapping[str, str]) -> None:
@@ -75,7 +76,9 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message["headers"], *self._headers, (b"x-correlation-id", correlation_id.encode())]
+                said = {name for name, _ in message["headers"]}
+                headers = [*message["headers"], *(header for header in self._headers if header[0] not in said)]
+                headers.append((b"x-correlation-id", correlation_id.encode()))
                 if gate.draining:
                     # The client's next request finds another process.
                     headers.append((b"connection", b"close"))
