@@ -27,6 +27,8 @@ BACKLOG = 2048
 # Seconds that an idle connection is kept: longer than clients keep theirs (adapters/http.py: 30 s; load balancers
 # mostly 60 s), so that the side that sends is the side that closes.
 KEEP_ALIVE = 75
+# Seconds after the last connection was accepted in which its request may still arrive.
+ARRIVING = 0.3
 
 
 class Listeners(Struct, frozen=True):
@@ -169,6 +171,7 @@ class _Server(uvicorn.Server):
         self._client_timeout = settings.client_timeout
         self._scheme = "https" if settings.tls_certificate else "http"
         self._look_at = 0.0
+        self._hurried = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -199,6 +202,13 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, which closes connections without a request at once, those too that were made a moment ago."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        if self.server_state.connections and not self._hurried:
+            await asyncio.sleep(ARRIVING)
         await super().shutdown(sockets)
         await asyncio.gather(*(side.close() for side in self._sides))
 
@@ -211,7 +221,8 @@ class _Server(uvicorn.Server):
             return
         self._gate.draining = True
         # At a terminal nobody balances load: Ctrl-C needn't wait for a balancer to look away.
-        self._accept_until = time.monotonic() + (0 if sig == signal.SIGINT else self._drain)
+        self._hurried = sig == signal.SIGINT
+        self._accept_until = time.monotonic() + (0 if self._hurried else self._drain)
         self._gate.ends_at = self._accept_until + self._grace
 
     @contextmanager

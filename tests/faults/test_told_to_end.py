@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from socket import create_connection
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -124,6 +125,25 @@ def test_under_load(three: Services, board: Board, name: str) -> None:
     assert "Traceback" not in service.process.output
     service.close()
     service.start()
+
+
+def test_connected_at_the_last_moment(cluster_url: str, tmp_path: Path) -> None:
+    """Who was accepted is answered, though the request comes when nobody listens any more."""
+    with (
+        clusters.database(cluster_url) as url,
+        serving(url, tmp_path, SERVER_DRAIN="0.3") as process,
+        ExitStack() as connected,
+    ):
+        where = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+        process.popen.send_signal(signal.SIGTERM)
+        for _ in patiently(process):
+            try:
+                last = connected.enter_context(create_connection(where))
+            except ConnectionRefusedError:
+                break
+        last.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert last.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert process.popen.wait(PROMPT) == 0
 
 
 def test_auth_under_load(three: Services, board: Board) -> None:
