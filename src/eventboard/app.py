@@ -35,8 +35,10 @@ from eventboard.platform.admin import Admin, Page, beside
 from eventboard.platform.asgi import App
 from eventboard.platform.database import Database, level_check
 from eventboard.platform.group import Place
-from eventboard.platform.health import Check, Checks, Peer, health_pages, health_routes
+from eventboard.platform.health import Check, Checks, Peer, State, health_pages, health_routes
 from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
+from eventboard.platform.metrics import Metrics, metrics_page
+from eventboard.platform.process import ProcessWatch
 from eventboard.platform.standing import Standing, StandingVerifier
 from eventboard.platform.web import EXCEPTION_HANDLERS, Front, Gate, refuse_as_problem, with_options
 from eventboard.settings import ADMIN_ABOVE, PORTS, Settings, SettingsError, split
@@ -83,7 +85,8 @@ def admin_port_of(settings: Settings, target: Iterable[str]) -> int:
 def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None = None) -> Application:
     """`place` is a worker's in its group. Raises SettingsError and KeyFileError."""
     gate = Gate(settings.server.max_requests)
-    parts = _Parts(settings, gate)
+    metrics = Metrics(place)
+    parts = _Parts(settings, gate, metrics)
     tokens = settings.tokens
 
     async def fetch_keys() -> PublicKeys:
@@ -96,7 +99,7 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
         return Standing(validity.role if validity.active else None)
 
     tokens_alone = TokenVerifier(fetch_keys, issuer=tokens.issuer, audience=tokens.audience)
-    verify = StandingVerifier(tokens_alone, ask)
+    verify = StandingVerifier(tokens_alone, ask, metrics=metrics)
     services: dict[type[Any], object] = {}
 
     # The one table: a module runs here or is reached over HTTP.
@@ -119,10 +122,11 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
     # What faces the public serves no internal call.
     rpc = None if "gateway" in target else RpcServer(services, credential=parts.credential())
     own: dict[str, Check] = {**parts.checks, "keys": tokens_alone.load_keys, "serving": gate.check}
-    checks = Checks(own, parts.peers, rpc.states() if rpc else {})
+    checks = Checks(own, parts.peers, [parts.states, rpc.states() if rpc else {}], version("eventboard"))
     development = settings.environment == "development"
+    parts.watch_process(target)
     # What operators are told beside health. In development the main port tells it, too.
-    pages: dict[str, Page] = {}
+    pages: dict[str, Page] = {"/metrics": metrics_page(metrics)}
     told = {**pages, **health_pages(checks)}
     admin = Admin(told, None if place is None else place.ask)
     litestar = Litestar(
@@ -139,42 +143,55 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
     if development:
         app = beside(app, admin, tuple(pages))
     if rpc is None:
-        front = Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on"))
+        front = Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on"), metrics)
     else:
-        front = Front(mount(app, rpc), gate, refuse_as_failure, {})
+        front = Front(mount(app, rpc), gate, refuse_as_failure, {}, metrics)
     return Application(front, gate, admin, Admin(told))
 
 
 class _Parts:
     """Makes the parts that the table asks for; they are opened when the application starts, and closed in turn."""
 
-    def __init__(self, settings: Settings, gate: Gate) -> None:
+    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
         self._settings = settings
         self._gate = gate
+        self._metrics = metrics
         self._budgets = asdict(settings.budgets)
-        self._resources: list[Database | HttpTransport | Sweeper | SmtpMail] = []
+        self._resources: list[ProcessWatch | Database | HttpTransport | Sweeper | SmtpMail] = []
         self._passwords: list[Passwords] = []
         self.checks: dict[str, Check] = {}
+        self.states: dict[str, State] = {}
         self.peers: dict[str, Peer] = {}
+
+    def watch_process(self, target: frozenset[str]) -> None:
+        parts = ",".join(part for part in PORTS if part in target)
+        self._resources.append(ProcessWatch(self._metrics, version=version("eventboard"), targets=parts))
 
     def database(self, module: str) -> Database:
         database = self._pool(module, f"eventboard_{module}", size=self._settings.database.pool_size)
         self._resources.append(database)
         self.checks[module] = level_check(database, module, needed(module))
+        self.states[module] = lambda: {"pool": database.pool()}
         return database
 
     def _pool(self, module: str, role: str, *, size: int) -> Database:
         given = self._settings.database
-        return Database(given.for_module(module), role=role, size=size, connect_timeout=given.connect_timeout)
+        url, timeout = given.for_module(module), given.connect_timeout
+        return Database(url, role=role, size=size, connect_timeout=timeout, metrics=self._metrics)
 
     def sweeper(self) -> None:
         """On a connection of its own, of a role that can delete what is expired and nothing else."""
         database = self._pool("events", "eventboard_sweeper", size=1)
         self._resources.append(database)
-        self._resources.append(Sweeper(database, every=self._settings.idempotency.sweep_every))
+        sweeper = Sweeper(database, every=self._settings.idempotency.sweep_every)
+        self._resources.append(sweeper)
+        backlog = self._metrics.gauge(
+            "eventboard_idempotency_backlog", "Expired idempotency keys that the last sweep left.", of_workers="max"
+        )
+        self._metrics.sampling(lambda: backlog.set(sweeper.backlog or 0))
 
     def passwords(self) -> Passwords:
-        self._passwords.append(Passwords(**asdict(self._settings.passwords)))
+        self._passwords.append(Passwords(**asdict(self._settings.passwords), metrics=self._metrics))
         return self._passwords[-1]
 
     def issuer(self) -> TokenIssuer:
@@ -223,6 +240,7 @@ class _Parts:
             connect_timeout=self._settings.rpc.connect_timeout,
             retries=RetryPolicy(**asdict(self._settings.retries)),
             breaker=BreakerPolicy(**asdict(self._settings.breaker)),
+            metrics=self._metrics,
         )
         self._resources.append(transport)
         self.peers[module] = Peer(transport.check, transport.state)
@@ -247,4 +265,4 @@ class _Parts:
             yield
 
     def _client(self, contract: type[Contract], transport: Transport) -> Contract:
-        return client(contract, transport, self._budgets)
+        return client(contract, transport, self._budgets, self._metrics)

@@ -28,6 +28,7 @@ from eventboard.adapters.skew import Skew
 from eventboard.platform import context
 from eventboard.platform.contract import KEY_FIELD, IdempotencyKey, Operation
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.metrics import Metrics
 
 # Idle connections are closed by this side first: the server keeps them for longer (server.py).
 IDLE = timedelta(seconds=30)
@@ -52,6 +53,7 @@ class HttpTransport:
         connect_timeout: float,
         retries: RetryPolicy,
         breaker: BreakerPolicy,
+        metrics: Metrics | None = None,
     ) -> None:
         self._module = module
         ours = wire.contract_hash(contract)
@@ -64,9 +66,9 @@ class HttpTransport:
             wire.CONTRACT: ours,
         }
         self._retries = retries
-        self._budget = RetryBudget(retries)
+        self._budget = RetryBudget(retries, metrics=metrics)
         self._decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}
-        self.breaker = Breaker(module, breaker)
+        self.breaker = Breaker(module, breaker, metrics=metrics)
 
     async def open(self) -> None:
         self._client: Client = (

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -23,6 +23,7 @@ from stamina.instrumentation import set_on_retry_hooks
 from eventboard.platform import context
 from eventboard.platform.contract import Operation
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.metrics import Metrics
 
 Result = TypeVar("Result")
 Clock = Callable[[], float]
@@ -103,16 +104,28 @@ class Window:
         self.marked = 0
 
 
+_REASONS: Mapping[type[Exception], str] = {NeverReachedError: "never-reached", LostError: "lost"}
+
+
 class RetryBudget:
     """Keeps retries from burying a service that is down already."""
 
-    def __init__(self, policy: RetryPolicy, clock: Clock = time.monotonic) -> None:
+    def __init__(self, policy: RetryPolicy, clock: Clock = time.monotonic, metrics: Metrics | None = None) -> None:
         self._policy = policy
+        self._retried = (metrics or Metrics()).counter(
+            "eventboard_rpc_retries_total",
+            "Attempts after the first, by what the one before came to.",
+            ("rpc_method", "reason"),
+        )
         self._calls = Window(policy.budget_window, clock)
         self._retries = Window(policy.budget_window, clock)
 
     def called(self) -> None:
         self._calls.add(marked=False)
+
+    def retried(self, operation: Operation, error: Exception) -> None:
+        """Counts it, charged or not."""
+        self._retried.add(operation.name, _REASONS.get(type(error), "refused"))
 
     def take(self) -> bool:
         allowed = self._policy.budget_floor + self._policy.budget_share * self._calls.total()
@@ -131,9 +144,22 @@ class BreakerState(StrEnum):
 class Breaker:
     """One for each remote module; counts finished calls, after their retries."""
 
-    def __init__(self, name: str, policy: BreakerPolicy, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, name: str, policy: BreakerPolicy, clock: Clock = time.monotonic, metrics: Metrics | None = None
+    ) -> None:
         self._name = name
         self._policy = policy
+        metrics = metrics or Metrics()
+        self._states = metrics.gauge(
+            "eventboard_breaker_state", "1 for the state that the way to a module is in.", ("module", "state")
+        )
+        self._opened = metrics.counter("eventboard_breaker_opened_total", "Times that it opened.", ("module",))
+        self._refused = metrics.counter(
+            "eventboard_breaker_refused_total", "Calls refused while it was open.", ("module",)
+        )
+        self._opened.index((name,))
+        self._refused.index((name,))
+        metrics.sampling(self._sample)
         self._clock = clock
         self._calls = Window(policy.window, clock)
         self._opened_at: float | None = None
@@ -151,6 +177,7 @@ class Breaker:
         state = self.state
         probing = state is BreakerState.HALF_OPEN and self._probing < self._policy.probes
         if state is not BreakerState.CLOSED and not probing:
+            self._refused.add(self._name)
             raise UnreachableError(self._name, not_run=True)
         self._probing += probing
         good = None
@@ -170,11 +197,18 @@ class Breaker:
                 self._count(good, probing=probing)
         return result
 
+    def _sample(self) -> None:
+        now = self.state
+        for state in BreakerState:
+            self._states.set(state is now, self._name, state.value)
+
     def _count(self, good: bool, *, probing: bool) -> None:
         if probing:
             # One answer closes it, one failure opens it anew.
             if good and self._opened_at is not None:
                 logger.info("the breaker of {} is closed", self._name)
+            elif not good:
+                self._opened.add(self._name)
             self._opened_at = None if good else self._clock()
             self._calls.clear()
             return
@@ -185,6 +219,7 @@ class Breaker:
         if total >= self._policy.least_calls and self._calls.marked >= self._policy.share * total:
             logger.warning("the breaker of {} is open: {} of {} calls failed", self._name, self._calls.marked, total)
             self._opened_at = self._clock()
+            self._opened.add(self._name)
 
 
 class UnreachableError(ServiceError):
@@ -232,6 +267,7 @@ async def retrying(
             if not _may_repeat(error, operation) or not (isinstance(error, NeverReachedError) or budget.take()):
                 return False
             retries += 1
+            budget.retried(operation, error)
             logger.bind(correlation_id=context.current().correlation_id).warning(
                 "{}: {}; retry {} in {:.2f} s", operation.name, type(error).__name__, retries, seconds
             )

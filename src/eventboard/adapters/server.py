@@ -53,6 +53,8 @@ class RpcServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         served = self._served.get(scope["path"])
+        if served is not None:
+            scope["path_template"] = scope["path"]
         try:
             status, body = 200, await self._answer(scope, headers, served, receive)
         except ServiceError as error:

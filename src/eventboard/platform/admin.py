@@ -46,6 +46,7 @@ class Admin:
         elif scope["method"] not in ("GET", "HEAD"):
             answer = Answer(b"GET is all that can be done here\n", status=405)
         else:
+            scope["path_template"] = scope["path"]
             answer = await self._answer(page, scope)
         headers = [
             (b"content-type", answer.media_type.encode()),

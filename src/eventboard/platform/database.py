@@ -12,6 +12,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
+from msgspec import Struct
 from sqlalchemy import literal_column, select, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql import ClauseElement
@@ -19,6 +20,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.metrics import Metrics
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
@@ -51,6 +53,16 @@ _ENDED = re.compile(r"closed|closing|another operation \(2\)")
 
 # Whatever a broken connection raises; a TimeoutError is an OSError.
 _BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """Connections to the database, and the callers that wait for one."""
+
+    most: int
+    size: int = 0
+    in_use: int = 0
+    idle: int = 0
+    waiting: int = 0
 
 
 class Statement:
@@ -97,11 +109,23 @@ class Database:
     The pool connects when it is first used: a process starts, and says that it isn't ready, while its database is away.
     """
 
-    def __init__(self, url: str, *, role: str, size: int, connect_timeout: float) -> None:
+    def __init__(
+        self, url: str, *, role: str, size: int, connect_timeout: float, metrics: Metrics | None = None
+    ) -> None:
         self._url = url
         self._role = role
         self._size = size
         self._connect_timeout = connect_timeout
+        self._pool: Any = None
+        self._waiting = 0
+        self._watch = PoolWatch(metrics or Metrics(), role.removeprefix("eventboard_"), self.pool)
+
+    def pool(self) -> Pool:
+        """As it is now. Nothing, before it is open."""
+        if self._pool is None:
+            return Pool(most=self._size)
+        idle, size = self._pool.get_idle_size(), self._pool.get_size()
+        return Pool(most=self._size, size=size, in_use=size - idle, idle=idle, waiting=self._waiting)
 
     async def open(self) -> None:
         self._pool = await asyncpg.create_pool(
@@ -163,8 +187,12 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
+        self._waiting += 1
         try:
             raw = await self._pool.acquire()
+        except (TimeoutError, asyncio.CancelledError):
+            self._watch.gave_up()
+            raise
         except asyncpg.InvalidParameterValueError:
             # Said of the role alone: nothing else that a connection begins with can be wrong.
             raise ServiceError(
@@ -172,12 +200,43 @@ class Database:
                 f"The database has no role {self._role}: it was never migrated.",
                 retry_after=RETRY_AFTER,
             ) from None
+        finally:
+            self._waiting -= 1
         try:
             yield raw
         finally:
             # One that isn't clean in time has been terminated by asyncpg, and its statement by `statement_timeout`.
             with suppress(*_BROKEN):
                 await self._pool.release(raw, timeout=CLEAN_UP)
+
+
+class PoolWatch:
+    def __init__(self, metrics: Metrics, name: str, state: Callable[[], Pool]) -> None:
+        pool = ("db_client_connection_pool_name",)
+        self._name = name
+        self._state = state
+        self._count = metrics.gauge(
+            "db_client_connection_count", "Connections of a pool.", (*pool, "db_client_connection_state")
+        )
+        self._most = metrics.gauge("db_client_connection_max", "Connections that a pool may have.", pool)
+        self._waiting = metrics.gauge(
+            "db_client_connection_pending_requests", "Callers that wait for a connection.", pool
+        )
+        self._timeouts = metrics.counter(
+            "db_client_connection_timeouts_total", "Callers that waited for a connection until their time was up.", pool
+        )
+        self._timeouts.index((name,))
+        metrics.sampling(self._sample)
+
+    def gave_up(self) -> None:
+        self._timeouts.add(self._name)
+
+    def _sample(self) -> None:
+        now = self._state()
+        self._count.set(now.in_use, self._name, "used")
+        self._count.set(now.idle, self._name, "idle")
+        self._most.set(now.most, self._name)
+        self._waiting.set(now.waiting, self._name)
 
 
 class LockedError(Exception):
@@ -235,11 +294,11 @@ def translated() -> Iterator[None]:
         raise ServiceError(Code.UNAVAILABLE, "The database can't be reached now.", retry_after=RETRY_AFTER) from error
 
 
-def level_check(database: Database, schema: str, needed: str) -> Callable[[], Awaitable[None]]:
+def level_check(database: Database, schema: str, needed: str) -> Callable[[], Awaitable[Mapping[str, str] | None]]:
     """A health check: the schema is there, at the level the code was written for, or newer."""
     statement = Statement(select(literal_column("version_num")).select_from(text(f"{schema}.alembic_version")))
 
-    async def check() -> None:
+    async def check() -> Mapping[str, str]:
         try:
             async with database.reading(None) as connection:
                 row = await connection.one(statement)
@@ -248,5 +307,6 @@ def level_check(database: Database, schema: str, needed: str) -> Callable[[], Aw
         if row is None or row[0] < needed:
             level = "not migrated" if row is None else f"at level {row[0]}"
             raise ServiceError(Code.UNAVAILABLE, f"The database is {level}; {needed} is needed: eventboard migrate.")
+        return {"level": row[0]}
 
     return check

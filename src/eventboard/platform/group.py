@@ -42,7 +42,7 @@ class Place(Struct, frozen=True):
         return mmap.mmap(self.memory, PART * len(self.ports))
 
     async def ask(self, target: str) -> Sequence[bytes]:
-        """The other workers' answers to `GET <target>`, where they are 200 and come in time."""
+        """The other workers' answers to `GET <target>`, where they come in time."""
         others = [port for number, port in enumerate(self.ports) if number != self.number]
         answers = await asyncio.gather(*(_get(port, target) for port in others))
         return [answer for answer in answers if answer is not None]
@@ -75,7 +75,7 @@ def _unnamed_file() -> int:
 
 
 async def _get(port: int, target: str) -> bytes | None:
-    with suppress(OSError, TimeoutError, ValueError):
+    with suppress(OSError, TimeoutError, IndexError):
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(LOOPBACK, port)
             try:
@@ -83,6 +83,7 @@ async def _get(port: int, target: str) -> bytes | None:
                 head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
             finally:
                 writer.close()
-        if head.split(b" ", 2)[1:2] == [b"200"]:
+        # A part that is down answers 503, and tells which.
+        if head.split(b" ", 2)[1] in (b"200", b"503"):
             return body
     return None

@@ -2,8 +2,9 @@
 this process's own: a peer that is down must not take this one out of the load balancer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from litestar import get
@@ -11,18 +12,19 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from loguru import logger
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from eventboard.platform.admin import JSON, Page, Query
 from eventboard.platform.admin import Answer as AdminAnswer
 from eventboard.platform.context import budget
+from eventboard.platform.database import Pool
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.openapi import Answer, Operation
 
-# Raises ServiceError, whose detail says what is wrong.
-Check = Callable[[], Awaitable[None]]
-# What a Part tells beside its status.
-State = Callable[[], dict[str, str]]
+# Raises ServiceError, whose detail says what is wrong. What it found out beside is the Part's: its migration level.
+Check = Callable[[], Awaitable[Mapping[str, str] | None]]
+# What a Part tells beside its status, up or down.
+State = Callable[[], Mapping[str, Any]]
 
 # Seconds that one check may take: a probe that waits longer has been given up by most orchestrators.
 PATIENCE = 2.0
@@ -40,10 +42,13 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str | None = None
     breaker: str | None = None
     contract: str | None = None
+    level: str | None = None
+    pool: Pool | None = None
 
 
 class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: Literal["up", "down"]
+    version: str = ""
     parts: dict[str, Part] = {}
 
 
@@ -52,26 +57,37 @@ _DOWN = Health(status="down", parts={"events": Part(status="down", detail="The d
 
 
 class Checks:
-    """Asks this process's `own` parts, and its `peers`; `served` tells of those who call own parts.
+    """Asks this process's `own` parts, and its `peers`; `states` tell of own parts: their pools, who calls them.
 
     What has gone down, or come back, is logged once.
     """
 
-    def __init__(self, own: Mapping[str, Check], peers: Mapping[str, Peer], served: Mapping[str, State]) -> None:
+    def __init__(
+        self,
+        own: Mapping[str, Check],
+        peers: Mapping[str, Peer],
+        states: Sequence[Mapping[str, State]],
+        version: str = "",
+    ) -> None:
         self._own = own
         self._peers = peers
-        self._served = served
+        self._states = states
+        self._version = version
         self._down: set[str] = set()
 
     async def own(self) -> Health:
-        return _health(await self._judged(self._own))
+        here = await self._judged(self._own)
+        for states in self._states:
+            here |= {name: replace(here[name], **state()) for name, state in states.items()}
+        return self._health(here)
 
     async def all(self) -> Health:
         there = await self._judged({name: peer.check for name, peer in self._peers.items()})
         there = {name: replace(part, **self._peers[name].state()) for name, part in there.items()}
-        here = await self._judged(self._own)
-        here |= {name: replace(here[name], **state()) for name, state in self._served.items()}
-        return _health({**here, **there})
+        return self._health({**(await self.own()).parts, **there})
+
+    def _health(self, parts: dict[str, Part]) -> Health:
+        return Health(status=_all_up(parts.values()), version=self._version, parts=parts)
 
     async def _judged(self, asked: Mapping[str, Check]) -> dict[str, Part]:
         parts = await asyncio.gather(*(_judge(name, check, self._down) for name, check in asked.items()))
@@ -81,12 +97,17 @@ class Checks:
 def health_pages(checks: Checks) -> dict[str, Page]:
     """For operators, with every part named."""
 
+    def told(health: Health) -> AdminAnswer:
+        return AdminAnswer(msgspec.json.encode(health), JSON, _status(health))
+
+    def merge(bodies: Sequence[bytes]) -> AdminAnswer:
+        return told(of_workers([msgspec.json.decode(body, type=Health) for body in bodies]))
+
     def page(ask: Callable[[], Awaitable[Health]]) -> Page:
         async def answer(_: Query) -> AdminAnswer:
-            health = await ask()
-            return AdminAnswer(msgspec.json.encode(health), JSON, _status(health))
+            return told(await ask())
 
-        return Page(answer)
+        return Page(answer, merge)
 
     async def live() -> Health:
         return Health(status="up")
@@ -98,7 +119,7 @@ def health_routes(checks: Checks, *, detailed: bool) -> list[HTTPRouteHandler]:
     """`detailed` names the parts in answers; without it they say up or down only."""
 
     def answer(health: Health) -> ASGIResponse:
-        return _answer(health if detailed else replace(health, parts={}))
+        return _answer(health if detailed else Health(status=health.status))
 
     @get(
         "/health",
@@ -151,8 +172,27 @@ def health_routes(checks: Checks, *, detailed: bool) -> list[HTTPRouteHandler]:
     return [health, ready, live]
 
 
-def _health(parts: dict[str, Part]) -> Health:
-    return Health(status="up" if all(part.status == "up" for part in parts.values()) else "down", parts=parts)
+def of_workers(told: Sequence[Health]) -> Health:
+    """One for all: the worst of each part, and its workers' connections together."""
+    parts: dict[str, list[Part]] = defaultdict(list)
+    for health in told:
+        for name, part in health.parts.items():
+            parts[name].append(part)
+    merged = {name: replace(max(of, key=_badness), pool=_together(of)) for name, of in parts.items()}
+    return replace(told[0], status=_all_up(told), parts=merged)
+
+
+def _badness(part: Part) -> tuple[bool, int]:
+    return part.status == "down", ("closed", "half-open", "open").index(part.breaker or "closed")
+
+
+def _together(parts: Sequence[Part]) -> Pool | None:
+    pools = [astuple(part.pool) for part in parts if part.pool is not None]
+    return Pool(**dict(zip(Pool.__struct_fields__, map(sum, zip(*pools, strict=True)), strict=True))) if pools else None
+
+
+def _all_up(told: Iterable[Part | Health]) -> Literal["up", "down"]:
+    return "up" if all(each.status == "up" for each in told) else "down"
 
 
 def _status(health: Health) -> int:
@@ -162,10 +202,11 @@ def _status(health: Health) -> int:
 async def _judge(name: str, check: Check, down: set[str]) -> Part:
     """`down` holds what was down before: a part that goes down or comes back is logged once, with the cause."""
     detail, cause = "", ""
+    found: Mapping[str, Any] = {}
     with budget(PATIENCE):
         try:
             async with asyncio.timeout(PATIENCE):
-                await check()
+                found = await check() or {}
         except ServiceError as error:
             detail = error.detail
             cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
@@ -175,7 +216,7 @@ async def _judge(name: str, check: Check, down: set[str]) -> Part:
         if name in down:
             logger.info("{} is up again", name)
         down.discard(name)
-        return Part(status="up")
+        return Part(status="up", **found)
     if name not in down:
         logger.warning("{} is down: {}{}", name, detail, cause)
     down.add(name)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from eventboard.platform import context
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.identity import Principal, Role, Verify, refused
+from eventboard.platform.metrics import Metrics
 
 # Seconds: an answer this old is asked for anew, beside the request ...
 FRESH = 2.0
@@ -18,6 +19,8 @@ FRESH = 2.0
 STALE = 4.5
 # Seconds that a request waits for the answer. Then the last known one holds, or else what the token says.
 PATIENCE = 0.25
+# What decides where no answer came in time.
+BY_LAST, BY_TOKEN = "last-answer", "token"
 # Callers remembered; at some 300 bytes each, a few MiB.
 MOST = 10_000
 
@@ -42,8 +45,21 @@ class StandingVerifier:
     `unanswered` counts the requests that were decided without an answer in time.
     """
 
-    def __init__(self, verify: Verify, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        verify: Verify,
+        ask: Ask,
+        clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._verify = verify
+        self._decided = (metrics or Metrics()).counter(
+            "eventboard_standing_unanswered_total",
+            "Requests whose caller's standing was not known anew in time, by what decided instead.",
+            ("by",),
+        )
+        for instead in (BY_LAST, BY_TOKEN):
+            self._decided.index((instead,))
         self._ask = ask
         self._clock = clock
         self._known: dict[Principal, _Known] = {}
@@ -61,6 +77,7 @@ class StandingVerifier:
                 answered = self._known.get(principal)
                 if answered is known:
                     self.unanswered += 1
+                    self._decided.add(BY_TOKEN if known is None else BY_LAST)
                 known = answered
         if known is None:
             return principal

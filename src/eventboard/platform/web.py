@@ -16,6 +16,7 @@ from loguru import logger
 from eventboard.platform import context
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.metrics import Metrics, rejections
 from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
 
 # Seconds until a client should come back to a process that has too much to do.
@@ -26,6 +27,9 @@ LEAST_LEFT = 0.5
 
 # What became of the client's Idempotency-Key: executed, replayed, or ignored where the operation takes none.
 KEY_STATUS = "idempotency-status"
+
+# Others are told as one: whoever invents methods makes no series.
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 # How a refusal is told: as a problem to the public, as a failure frame between processes.
 Refuse = Callable[[ServiceError], tuple[int, dict[str, str], bytes]]
@@ -57,7 +61,19 @@ class Front:
     is answered still.
     """
 
-    def __init__(self, app: App, gate: Gate, refuse: Refuse, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: App, gate: Gate, refuse: Refuse, headers: Mapping[str, str], metrics: Metrics | None = None
+    ) -> None:
+        metrics = metrics or Metrics()
+        self._requests = metrics.histogram(
+            "http_server_request_duration_seconds",
+            "Requests that were answered, or whose client hung up (then without a status).",
+            ("http_request_method", "http_route", "http_response_status_code"),
+        )
+        self._rejected = rejections(metrics)
+        self._rejected.index(("requests",))
+        held = metrics.gauge("http_server_active_requests", "Requests that are being answered.")
+        metrics.sampling(lambda: held.set(gate.held))
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._app = app
         self._gate = gate
@@ -91,12 +107,16 @@ class Front:
         with context.use(context.Context(correlation_id, traceparent)):
             try:
                 if gate.held > gate.most and not scope["path"].startswith("/health"):
+                    self._rejected.add("requests")
                     await _send(answer, *self._refuse(_too_much()))
                 else:
                     await self._app(scope, receive, answer)
             finally:
                 gate.held -= 1
-                elapsed = (time.perf_counter() - begun) * 1000
+                seconds = time.perf_counter() - begun
+                method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+                self._requests.observe(seconds, method, scope.get("path_template", ""), status or "")
+                elapsed = seconds * 1000
                 logger.bind(correlation_id=correlation_id).info(
                     "{} {} {} {:.1f} ms", scope["method"], path_of(scope), status or "-", elapsed
                 )

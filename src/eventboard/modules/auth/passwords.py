@@ -10,6 +10,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.metrics import Metrics, rejections
 
 Result = TypeVar("Result")
 
@@ -20,7 +21,10 @@ RETRY_AFTER = 1
 class Passwords:
     """`workers` 0 is the machine's cores less one, at least one. Past `queue` waiting calls: 503 at once."""
 
-    def __init__(self, *, memory_kib: int, iterations: int, workers: int, queue: int) -> None:
+    def __init__(
+        self, *, memory_kib: int, iterations: int, workers: int, queue: int, metrics: Metrics | None = None
+    ) -> None:
+        self._rejected = rejections(metrics or Metrics())
         self._hasher = PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
         workers = workers or max(1, (os.cpu_count() or 2) - 1)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="argon2")
@@ -53,6 +57,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._pending >= self._most:
+            self._rejected.add("passwords")
             raise ServiceError(
                 Code.UNAVAILABLE, "Too many log-ins wait already.", retry_after=RETRY_AFTER, not_run=True
             )
