@@ -40,6 +40,8 @@ from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
 from eventboard.platform.metrics import Metrics, metrics_page
 from eventboard.platform.process import ProcessWatch
 from eventboard.platform.standing import Standing, StandingVerifier
+from eventboard.platform.traces import trace_pages
+from eventboard.platform.tracing import GATEWAY, Recorder, service
 from eventboard.platform.web import EXCEPTION_HANDLERS, Front, Gate, refuse_as_problem, with_options
 from eventboard.settings import ADMIN_ABOVE, PORTS, Settings, SettingsError, split
 
@@ -126,7 +128,8 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
     development = settings.environment == "development"
     parts.watch_process(target)
     # What operators are told beside health. In development the main port tells it, too.
-    pages: dict[str, Page] = {"/metrics": metrics_page(metrics)}
+    recorder = parts.recorder(GATEWAY if rpc is None else service(min(target)))
+    pages: dict[str, Page] = {"/metrics": metrics_page(metrics), **(trace_pages(recorder) if recorder else {})}
     told = {**pages, **health_pages(checks)}
     admin = Admin(told, None if place is None else place.ask)
     litestar = Litestar(
@@ -143,9 +146,10 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
     if development:
         app = beside(app, admin, tuple(pages))
     if rpc is None:
-        front = Front(app, gate, refuse_as_problem, public_headers(hsts=settings.server.hsts == "on"), metrics)
+        headers = public_headers(hsts=settings.server.hsts == "on")
+        front = Front(app, gate, refuse_as_problem, headers, metrics, recorder, timed=True)
     else:
-        front = Front(mount(app, rpc), gate, refuse_as_failure, {}, metrics)
+        front = Front(mount(app, rpc), gate, refuse_as_failure, {}, metrics, recorder)
     return Application(front, gate, admin, Admin(told))
 
 
@@ -189,6 +193,10 @@ class _Parts:
             "eventboard_idempotency_backlog", "Expired idempotency keys that the last sweep left.", of_workers="max"
         )
         self._metrics.sampling(lambda: backlog.set(sweeper.backlog or 0))
+
+    def recorder(self, name: str) -> Recorder | None:
+        given = self._settings.tracing
+        return Recorder(name, keep=given.keep) if given.record == "on" else None
 
     def passwords(self) -> Passwords:
         self._passwords.append(Passwords(**asdict(self._settings.passwords), metrics=self._metrics))

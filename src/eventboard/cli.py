@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--organization", default="acme-corp", metavar="SLUG", help="which one (default: acme-corp)")
     health = commands.add_parser("health", help="ask the process that serves on this machine whether it lives")
     health.add_argument("--ready", action="store_true", help="and whether its database and its keys are there")
+    trace = commands.add_parser("trace", help="show where the time of a request went, one of the last")
+    trace.add_argument("correlation_id", metavar="ID", help="its correlation id, as its answer and its log lines say")
     keys = commands.add_parser("keys", help="the keys that sign access tokens")
     what = keys.add_subparsers(dest="what", required=True)
     what.add_parser("list", help="which there are, and which signs")
@@ -145,6 +148,19 @@ def _health(settings: Settings, given: argparse.Namespace) -> int:
     return 0
 
 
+def _trace(settings: Settings, given: argparse.Namespace) -> int:
+    from eventboard.trace import TraceError, drawn, find
+
+    try:
+        traces = find(settings.server, given.correlation_id)
+    except TraceError as error:
+        return _failed(error)
+    # A client may use one correlation id for several requests.
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print("\n\n".join(drawn(trace, colour=colour) for trace in traces))
+    return 0
+
+
 def _check(settings: Settings, _: argparse.Namespace) -> int:
     _need(map(settings.database.for_module, MODULES))
     from eventboard.database_tasks import TaskError, check
@@ -185,6 +201,7 @@ _COMMANDS = {
     "migrate": _migrate,
     "demo": _demo,
     "health": _health,
+    "trace": _trace,
     "keys": _keys,
     "check": _check,
 }

@@ -165,6 +165,16 @@ class Logs(Struct, frozen=True, kw_only=True):
     format: Literal["text", "json"]
 
 
+class Tracing(Struct, frozen=True, kw_only=True):
+    """`endpoint` is where OTLP goes; without one nothing is exported. `keep` counts requests, `queue` spans."""
+
+    record: Literal["on", "off"]
+    keep: Annotated[int, Meta(ge=0)]
+    endpoint: str = ""
+    sample_ratio: Share
+    queue: Count
+
+
 class Postgres(Struct, frozen=True, kw_only=True):
     """The embedded PostgreSQL of development and tests."""
 
@@ -186,6 +196,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     idempotency: Idempotency
     mail: MailSettings
     logs: Logs
+    tracing: Tracing
     postgres: Postgres = msgspec.field(default_factory=Postgres)
 
 

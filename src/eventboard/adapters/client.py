@@ -9,6 +9,7 @@ from eventboard.platform import context
 from eventboard.platform.contract import Operation, operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
+from eventboard.platform.tracing import CALL, Span
 
 Contract = TypeVar("Contract")
 
@@ -73,7 +74,7 @@ def _method(
     operation: Operation, transport: Transport, seconds: float, calls: Calls
 ) -> Callable[[Any], Awaitable[Any]]:
     async def bounded(request: Any) -> Any:
-        with context.budget(seconds) as deadline:
+        with Span(CALL, operation.name), context.budget(seconds) as deadline:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
                     return await transport.call(operation, request)

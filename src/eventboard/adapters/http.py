@@ -1,5 +1,6 @@
 """The HTTP transport: a contract call is `POST /rpc/<operation>` to one of the module's replicas."""
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -25,10 +26,11 @@ from eventboard.adapters.resilience import (
     retrying,
 )
 from eventboard.adapters.skew import Skew
-from eventboard.platform import context
+from eventboard.platform import context, tracing
 from eventboard.platform.contract import KEY_FIELD, IdempotencyKey, Operation
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
+from eventboard.platform.tracing import ATTEMPT, WAIT, Span
 
 # Idle connections are closed by this side first: the server keeps them for longer (server.py).
 IDLE = timedelta(seconds=30)
@@ -92,12 +94,25 @@ class HttpTransport:
             lifetime = (context.remaining() or 0) + OUTLIVES
             request = replace(request, **{KEY_FIELD: IdempotencyKey(f"{MINTED}{uuid4().hex}", lifetime)})
         body = wire.encode(request)
-        headers = {**self._headers, wire.CORRELATION_ID: context.current().correlation_id}
-        if traceparent := context.current().traceparent:
-            headers[wire.TRACEPARENT] = traceparent
+        about, attempts, failed_at = context.current(), 0, 0.0
+        headers = {**self._headers, wire.CORRELATION_ID: about.correlation_id}
+        if about.traceparent:
+            headers[wire.TRACEPARENT] = about.traceparent
+        if about.tracestate:
+            headers[wire.TRACESTATE] = about.tracestate
 
         async def attempt() -> Any:
-            return await self._attempt(operation, headers, body)
+            nonlocal attempts, failed_at
+            if attempts:
+                tracing.since(failed_at, WAIT)
+            attempts += 1
+            try:
+                with Span(ATTEMPT, str(attempts)) as span:
+                    if traceparent := span.traceparent():
+                        headers[wire.TRACEPARENT] = traceparent
+                    return await self._attempt(operation, headers, body, span)
+            finally:
+                failed_at = time.perf_counter()
 
         return await self.breaker.run(lambda: retrying(self._module, operation, attempt, self._retries, self._budget))
 
@@ -116,7 +131,7 @@ class HttpTransport:
         """For /health: the breaker, and whether the other side was built with the same contract."""
         return {"breaker": self.breaker.state.value, **self._skew.state()}
 
-    async def _attempt(self, operation: Operation, headers: dict[str, str], body: bytes) -> Any:
+    async def _attempt(self, operation: Operation, headers: dict[str, str], body: bytes, span: Span) -> Any:
         """One answer from the first replica that a connection can be made to."""
         addresses = await self._addresses.in_turn()
         for address in addresses:
@@ -132,6 +147,7 @@ class HttpTransport:
                     raise LostError(f"{address}: {error}") from None
                 self._addresses.leave_out(address)
                 continue
+            span.adopt(answer.get_header(wire.SPANS))
             if (theirs := answer.get_header(wire.CONTRACT)) is not None:
                 self._skew.meet(theirs)
             if answer.get_header("connection") == "close":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from eventboard.platform.contract import Operation
+from eventboard.platform.tracing import Span, service
 
 
 class LocalTransport:
@@ -10,4 +11,5 @@ class LocalTransport:
         self._service = service
 
     async def call(self, operation: Operation, request: Any) -> Any:
-        return await getattr(self._service, operation.method)(request)
+        with Span(service(operation.module), operation.name):
+            return await getattr(self._service, operation.method)(request)

@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from eventboard.adapters import wire
 from eventboard.adapters.skew import Skew
-from eventboard.platform import context
+from eventboard.platform import context, tracing
 from eventboard.platform.asgi import App, Receive, Scope, Send
 from eventboard.platform.contract import operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.problems import bug
+from eventboard.platform.tracing import SERIALIZATION, Span
 
 # Bytes: the public limit of a body, and as much again for MessagePack's frame, the token and what is escaped in JSON.
 LARGEST = 2 * 1024 * 1024
@@ -29,6 +30,8 @@ class _Served(Struct, frozen=True):
     decoder: msgspec.msgpack.Decoder[Any]
     contract: bytes
     skew: Skew
+    operation: str
+    span: str
 
 
 class RpcServer:
@@ -41,10 +44,15 @@ class RpcServer:
         for contract, service in services.items():
             ours = wire.contract_hash(contract)
             for operation in operations(contract):
-                module = operation.name.partition(".")[0]
-                skew = self._skews.setdefault(module, Skew(f"a caller of {module}", ours))
-                run, decoder = getattr(service, operation.method), msgspec.msgpack.Decoder(operation.request)
-                self._served[f"{wire.PREFIX}{operation.name}"] = _Served(run, decoder, ours.encode(), skew)
+                module = operation.module
+                self._served[f"{wire.PREFIX}{operation.name}"] = _Served(
+                    getattr(service, operation.method),
+                    msgspec.msgpack.Decoder(operation.request),
+                    ours.encode(),
+                    self._skews.setdefault(module, Skew(f"a caller of {module}", ours)),
+                    operation.name,
+                    tracing.service(module),
+                )
 
     def states(self) -> dict[str, Callable[[], dict[str, str]]]:
         """For /health: of each module, whether a caller was built with another contract."""
@@ -52,32 +60,47 @@ class RpcServer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        trusted = compare_digest(headers.get(b"authorization", b""), self._expected)
         served = self._served.get(scope["path"])
         if served is not None:
+            # By Litestar's name for a route's template, where Front looks for it.
             scope["path_template"] = scope["path"]
+            tracing.be(served.span, served.operation)
         try:
-            status, body = 200, await self._answer(scope, headers, served, receive)
+            status, body = 200, await self._answer(scope, headers, served, receive, trusted=trusted)
         except ServiceError as error:
+            tracing.failed(error.code.value)
             status, body = wire.failure(error)
         except Exception as error:  # noqa: BLE001 - a bug here is this side's, and is told as such
             logger.opt(exception=error).error("{} failed", scope["path"])
+            tracing.failed(type(error).__name__)
             status, body = wire.failure(bug())
         answered = [(b"content-type", wire.MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
         if served is not None:
             answered.append((wire.CONTRACT.encode(), served.contract))
+        if trusted and (spans := tracing.reply()):
+            answered.append((wire.SPANS.encode(), spans))
         await send({"type": "http.response.start", "status": status, "headers": answered})
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
-        self, scope: Scope, headers: Mapping[bytes, bytes], served: _Served | None, receive: Receive
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        served: _Served | None,
+        receive: Receive,
+        *,
+        trusted: bool,
     ) -> bytes:
-        if not compare_digest(headers.get(b"authorization", b""), self._expected):
+        if not trusted:
             raise ServiceError(Code.INVALID_TOKEN, "The service credential is missing or wrong.")
         if served is None or scope["method"] != "POST":
             raise ServiceError(Code.NOT_IMPLEMENTED, "This service doesn't know the operation.")
         if (theirs := headers.get(wire.CONTRACT.encode())) is not None:
             served.skew.meet(theirs.decode("latin-1"))
-        return msgspec.msgpack.encode(await _run(served, headers, receive))
+        result = await _run(served, headers, receive)
+        with Span(SERIALIZATION):
+            return msgspec.msgpack.encode(result)
 
 
 def mount(app: App, rpc: App) -> App:

@@ -16,6 +16,9 @@ MEDIA_TYPE = "application/vnd.eventboard+msgpack"
 BUDGET = "x-budget-ms"
 CORRELATION_ID = "x-correlation-id"
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+# Comes back with a reply: where its time went (platform/tracing.py).
+SPANS = "x-spans"
 # Each side says which contract it was built with; see `contract_hash`.
 CONTRACT = "x-contract"
 

@@ -37,8 +37,9 @@ def cors(allowed: list[str]) -> CORSConfig | None:
             "if-match",
             "if-none-match",
             "traceparent",
+            "tracestate",
             "x-correlation-id",
         ],
-        expose_headers=["etag", "location", "idempotency-status", "retry-after", "x-correlation-id"],
+        expose_headers=["etag", "location", "idempotency-status", "retry-after", "server-timing", "x-correlation-id"],
         max_age=PREFLIGHT_MAX_AGE,
     )

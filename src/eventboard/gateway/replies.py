@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from eventboard.modules.events.contract import Event, KeyReport, KeyState, Written
 from eventboard.platform.errors import HTTP
+from eventboard.platform.tracing import SERIALIZATION, Span
 from eventboard.platform.web import KEY_STATUS
 
 _encode = msgspec.json.Encoder().encode
@@ -17,8 +18,10 @@ def json_reply(
     result: Struct, *, status: int = 200, headers: dict[str, str] | None = None, secret: bool = False
 ) -> ASGIResponse:
     """`secret`: no cache may keep it (RFC 6749, section 5.1, asks this of every answer with a token)."""
+    with Span(SERIALIZATION):
+        body = _encode(result)
     return ASGIResponse(
-        body=_encode(result),
+        body=body,
         status_code=status,
         media_type="application/json",
         headers={**(headers or {}), "cache-control": "no-store" if secret else "private, no-cache"},

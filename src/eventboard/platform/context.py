@@ -10,17 +10,21 @@ from uuid import uuid4
 from msgspec import Struct
 from msgspec.structs import replace
 
-# W3C Trace Context, version 00; ids of zeros alone are invalid.
-TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+# What is passed on and not looked into; longer ones may be dropped (W3C Trace Context, section 3.3.1.5).
+TRACESTATE = re.compile(r"[\t\x20-\x7e]{0,512}")
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Context(Struct, frozen=True):
-    """`deadline` is on `time.monotonic()`'s clock; None is without one. `traceparent` is W3C's, "" is none."""
+    """`deadline` is on `time.monotonic()`'s clock; None is without one.
+
+    `traceparent` and `tracestate` are W3C's, as they came, "" is none. What is recorded: platform/tracing.py.
+    """
 
     correlation_id: str
     traceparent: str = ""
     deadline: float | None = None
+    tracestate: str = ""
 
 
 _current: ContextVar[Context] = ContextVar("eventboard_context")

@@ -47,6 +47,10 @@ class Operation(Struct, frozen=True):
     result: type[Any]
     keyed: bool
 
+    @property
+    def module(self) -> str:
+        return self.name.partition(".")[0]
+
 
 def operation(name: str, *, budget: Budget, repeatable: bool) -> Callable[[Method], Method]:
     """Marks a method of a contract."""

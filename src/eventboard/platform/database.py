@@ -21,6 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
+from eventboard.platform.tracing import BEGIN, COMMIT, CONNECTION, QUERY, Span
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
@@ -51,6 +52,10 @@ _UNAVAILABLE = (
 # How asyncpg says that a connection has ended; operation 2 is reading a server's last words, "terminating connection".
 _ENDED = re.compile(r"closed|closing|another operation \(2\)")
 
+# What a statement does first, and to which table; what is after FOR or DO is a clause.
+_WRITES = re.compile(r"(?<!FOR )(?<!DO )\b(INSERT INTO|UPDATE|DELETE FROM) ([\w.]+)")
+_READS = re.compile(r"\b(SELECT)\b.*?\bFROM ([\w.]+)", re.DOTALL)
+
 # Whatever a broken connection raises; a TimeoutError is an OSError.
 _BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
@@ -66,13 +71,18 @@ class Pool(Struct, frozen=True, kw_only=True):
 
 
 class Statement:
-    """A Core statement as PostgreSQL's text, with the names of its parameters in `$1, $2, …` order."""
+    """A Core statement as PostgreSQL's text, with the names of its parameters in `$1, $2, …` order.
 
-    __slots__ = ("_defaults", "_names", "sql")
+    `summary` is short, and the same whatever the values.
+    """
+
+    __slots__ = ("_defaults", "_names", "sql", "summary")
 
     def __init__(self, statement: ClauseElement) -> None:
         compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT))
         self.sql = str(compiled)
+        found = _WRITES.search(self.sql) or _READS.search(self.sql)
+        self.summary = f"{found[1].split()[0]} {found[2]}" if found else self.sql.split(maxsplit=1)[0]
         self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._defaults: dict[str, Any] = {name: compiled.params[name] for name in self._names}
 
@@ -89,17 +99,17 @@ class Connection:
         self._raw = raw
 
     async def all(self, statement: Statement, **values: Any) -> list[Any]:
-        with translated():
+        with Span(QUERY, statement.summary), translated():
             rows: list[Any] = await self._raw.fetch(statement.sql, *statement.arguments(values))
             return rows
 
     async def one(self, statement: Statement, **values: Any) -> Any | None:
         """The first row, or None."""
-        with translated():
+        with Span(QUERY, statement.summary), translated():
             return await self._raw.fetchrow(statement.sql, *statement.arguments(values))
 
     async def run(self, statement: Statement, **values: Any) -> None:
-        with translated():
+        with Span(QUERY, statement.summary), translated():
             await self._raw.execute(statement.sql, *statement.arguments(values))
 
 
@@ -150,13 +160,14 @@ class Database:
         """
         with translated():
             async with self._connection() as raw:
-                await raw.fetchval(
-                    "SELECT set_config('eventboard.organization_id', $1, false),"
-                    " set_config('eventboard.user_id', $2, false), set_config('statement_timeout', $3, false)",
-                    str(organization or ""),
-                    str(user or ""),
-                    str(_milliseconds_left()),
-                )
+                with Span(BEGIN):
+                    await raw.fetchval(
+                        "SELECT set_config('eventboard.organization_id', $1, false),"
+                        " set_config('eventboard.user_id', $2, false), set_config('statement_timeout', $3, false)",
+                        str(organization or ""),
+                        str(user or ""),
+                        str(_milliseconds_left()),
+                    )
                 yield Connection(raw)
 
     @asynccontextmanager
@@ -171,11 +182,12 @@ class Database:
             async with self._connection() as raw:
                 try:
                     # One round trip: begin, settings and lock together. The values are UUIDs and numbers, no texts.
-                    await raw.execute(
-                        f"BEGIN; SELECT set_config('eventboard.organization_id', '{organization or ''}', true),"
-                        f" set_config('eventboard.user_id', '{user or ''}', true),"
-                        f" set_config('statement_timeout', '{_milliseconds_left()}', true)" + _locking(lock)
-                    )
+                    with Span(BEGIN):
+                        await raw.execute(
+                            f"BEGIN; SELECT set_config('eventboard.organization_id', '{organization or ''}', true),"
+                            f" set_config('eventboard.user_id', '{user or ''}', true),"
+                            f" set_config('statement_timeout', '{_milliseconds_left()}', true)" + _locking(lock)
+                        )
                     yield Connection(raw)
                 except asyncpg.LockNotAvailableError:
                     await _roll_back(raw)
@@ -183,13 +195,15 @@ class Database:
                 except BaseException:
                     await _roll_back(raw)
                     raise
-                await raw.execute("COMMIT")
+                with Span(COMMIT):
+                    await raw.execute("COMMIT")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         self._waiting += 1
         try:
-            raw = await self._pool.acquire()
+            with Span(CONNECTION):
+                raw = await self._pool.acquire()
         except (TimeoutError, asyncio.CancelledError):
             self._watch.gave_up()
             raise

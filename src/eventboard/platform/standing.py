@@ -12,6 +12,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.identity import Principal, Role, Verify, refused
 from eventboard.platform.metrics import Metrics
+from eventboard.platform.tracing import JWT, STANDING, Span, apart
 
 # Seconds: an answer this old is asked for anew, beside the request ...
 FRESH = 2.0
@@ -67,13 +68,18 @@ class StandingVerifier:
         self.unanswered = 0
 
     async def __call__(self, token: str) -> Principal:
+        with Span(JWT):
+            return await self._standing(token)
+
+    async def _standing(self, token: str) -> Principal:
         principal = await self._verify(token)
         known = self._known.get(principal)
         age = STALE if known is None else self._clock() - known.at
         if age >= FRESH:
             asking = self._asking.get(principal) or self._begin(principal)
             if age >= STALE:
-                await asyncio.wait([asking], timeout=PATIENCE)
+                with Span(STANDING):
+                    await asyncio.wait([asking], timeout=PATIENCE)
                 answered = self._known.get(principal)
                 if answered is known:
                     self.unanswered += 1
@@ -94,7 +100,8 @@ class StandingVerifier:
     async def _learn(self, principal: Principal) -> None:
         try:
             # Too little for a retry, which is meant: the next request asks again anyway.
-            with context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
+            # In a trace of nobody's: it may go on when the request has ended, and another may wait for it, too.
+            with apart(), context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
                 standing = await self._ask(principal)
         except ServiceError as error:
             logger.debug("whether a caller still stands is not known: {}", error.detail)

@@ -13,11 +13,12 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 from litestar.types import Method
 from loguru import logger
 
-from eventboard.platform import context
+from eventboard.platform import context, tracing
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics, rejections
 from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
+from eventboard.platform.tracing import Recorder
 
 # Seconds until a client should come back to a process that has too much to do.
 RETRY_AFTER = 1
@@ -30,6 +31,8 @@ KEY_STATUS = "idempotency-status"
 
 # Others are told as one: whoever invents methods makes no series.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+# Requests that nobody asks about afterwards: there are many, and they would push out the others.
+UNASKED = ("/health", "/metrics", "/debug")
 
 # How a refusal is told: as a problem to the public, as a failure frame between processes.
 Refuse = Callable[[ServiceError], tuple[int, dict[str, str], bytes]]
@@ -58,11 +61,19 @@ class Front:
     """The outermost ASGI application: gives each request its context and each answer its correlation id.
 
     `headers` are on every answer that doesn't say otherwise. Past the gate's limit a request is refused at once; health
-    is answered still.
+    is answered still. `timed`: answers tell where their time went. Without a `recorder` nothing of it is known.
     """
 
     def __init__(
-        self, app: App, gate: Gate, refuse: Refuse, headers: Mapping[str, str], metrics: Metrics | None = None
+        self,
+        app: App,
+        gate: Gate,
+        refuse: Refuse,
+        headers: Mapping[str, str],
+        metrics: Metrics | None = None,
+        recorder: Recorder | None = None,
+        *,
+        timed: bool = False,
     ) -> None:
         metrics = metrics or Metrics()
         self._requests = metrics.histogram(
@@ -78,15 +89,19 @@ class Front:
         self._app = app
         self._gate = gate
         self._refuse = refuse
+        self._recorder = recorder
+        self._timed = timed and recorder is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        correlation_id, traceparent, keyed = _context_of(scope)
-        gate = self._gate
+        about, keyed = _context_of(scope)
+        correlation_id = about.correlation_id
+        gate, recorder = self._gate, self._recorder
         status = 0
         begun = time.perf_counter()
+        whole = None if recorder is None else recorder.begin(correlation_id, about.traceparent)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -95,6 +110,10 @@ class Front:
                 said = {name for name, _ in message["headers"]}
                 headers = [*message["headers"], *(header for header in self._headers if header[0] not in said)]
                 headers.append((b"x-correlation-id", correlation_id.encode()))
+                if whole is not None and self._timed:
+                    # A refusal tells the whole alone: how far somebody came who may not is not for them to know.
+                    told = tracing.server_timing(whole, parts=not 400 <= status < 500)
+                    headers.append((b"server-timing", told.encode()))
                 if gate.draining:
                     # The client's next request finds another process.
                     headers.append((b"connection", b"close"))
@@ -104,7 +123,7 @@ class Front:
             await send(message)
 
         gate.held += 1
-        with context.use(context.Context(correlation_id, traceparent)):
+        with context.use(about):
             try:
                 if gate.held > gate.most and not scope["path"].startswith("/health"):
                     self._rejected.add("requests")
@@ -115,11 +134,15 @@ class Front:
                 gate.held -= 1
                 seconds = time.perf_counter() - begun
                 method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-                self._requests.observe(seconds, method, scope.get("path_template", ""), status or "")
+                route = scope.get("path_template", "")
+                self._requests.observe(seconds, method, route, status or "")
                 elapsed = seconds * 1000
                 logger.bind(correlation_id=correlation_id).info(
                     "{} {} {} {:.1f} ms", scope["method"], path_of(scope), status or "-", elapsed
                 )
+                if recorder is not None and whole is not None:
+                    # After the line of the log, which is in the trace.
+                    recorder.end(whole, method, route, status, keep=not scope["path"].startswith(UNASKED))
 
 
 def refuse_as_problem(error: ServiceError) -> tuple[int, dict[str, str], bytes]:
@@ -152,20 +175,27 @@ def path_of(scope: Any) -> str:
     return raw.decode("ascii", "backslashreplace")
 
 
-def _context_of(scope: Scope) -> tuple[str, str, bool]:
+def _context_of(scope: Scope) -> tuple[context.Context, bool]:
     """The correlation id, the client's or a new one; the client's trace context; whether a key was sent."""
-    correlation_id = traceparent = ""
-    keyed = False
+    correlation_id = traceparent = tracestate = ""
+    keyed, parents = False, 0
     for name, value in scope["headers"]:
         if name == b"x-correlation-id" and not correlation_id:
             text = value.decode("latin-1")
             correlation_id = text if context.CORRELATION_ID.fullmatch(text) else ""
         elif name == b"traceparent":
             text = value.decode("latin-1")
-            traceparent = text if context.TRACEPARENT.fullmatch(text) else ""
+            # Two of them are none (W3C Trace Context, section 3.2.1).
+            parents += 1
+            traceparent = text if parents == 1 and tracing.parsed(text) else ""
+        elif name == b"tracestate":
+            tracestate += ("," if tracestate else "") + value.decode("latin-1")
         elif name == b"idempotency-key":
             keyed = True
-    return correlation_id or context.new_correlation_id(), traceparent, keyed
+    if not traceparent or not context.TRACESTATE.fullmatch(tracestate):
+        tracestate = ""
+    about = context.Context(correlation_id or context.new_correlation_id(), traceparent, tracestate=tracestate)
+    return about, keyed
 
 
 def with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

@@ -23,6 +23,7 @@ from eventboard.platform.contract import KEY_FIELD, IdempotencyKey
 from eventboard.platform.database import Connection, Database, LockedError
 from eventboard.platform.errors import Code, FieldError, KeyStatus, ServiceError
 from eventboard.platform.identity import Principal
+from eventboard.platform.tracing import FIRST, IDEMPOTENCY, RECORD, Span
 
 # Seconds that the outcome of a client's request is kept: promised.
 LIFETIME = 24 * 60 * 60
@@ -90,10 +91,12 @@ async def once(
     while found is None:
         try:
             async with database.transaction(caller.organization_id, caller.user_id, lock=lock) as connection:
-                found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
+                with Span(IDEMPOTENCY):
+                    found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
                 if found is None:
                     outcome = await _outcome(work, connection, keep=forbidden is None)
-                    await _store(connection, caller, key, request, outcome)
+                    with Span(RECORD):
+                        await _store(connection, caller, key, request, outcome)
             if found is None:
                 # Told after the commit, and not before.
                 return outcome.written(KeyStatus.EXECUTED if told else None)
@@ -106,11 +109,13 @@ async def once(
                     "The first request with this idempotency key is still running.",
                     retry_after=RETRY_AFTER,
                 ) from None
-            await asyncio.sleep(min(look, left))
+            with Span(FIRST):
+                await asyncio.sleep(min(look, left))
             look = min(2 * look, LONGEST_LOOK)
             # What is stored is final, and read without the lock, for which all who wait would have to queue.
-            async with database.reading(caller.organization_id, caller.user_id) as connection:
-                found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
+            with Span(IDEMPOTENCY):
+                async with database.reading(caller.organization_id, caller.user_id) as connection:
+                    found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
     _compare(found, request)
     if forbidden is not None:
         raise forbidden

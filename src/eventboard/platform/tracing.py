@@ -1,0 +1,336 @@
+"""Where the time of a request goes: its spans, in the trace of W3C Trace Context that it belongs to.
+
+Every request is recorded, so this is on everybody's way and does little: a span is one tuple in a list. What shows or
+exports them works on the tuples, later (docs/decisions/0012-spans-as-tuples.md).
+"""
+
+import random
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from eventboard.platform.errors import ServiceError
+
+# What a span is called, in the tree and in exports.
+GATEWAY = "Gateway"
+JWT = "JWT validation"
+STANDING = "Wait for auth's word"
+CALL = "Route to service"
+ATTEMPT = "Attempt"
+WAIT = "Wait"
+CONNECTION = "Database connection"
+BEGIN = "Database begin"
+QUERY = "Database query"
+COMMIT = "Database commit"
+IDEMPOTENCY = "Idempotency check"
+RECORD = "Idempotency record"
+FIRST = "Wait for the first request"
+PASSWORD = "Password hash"  # noqa: S105 - the name of a span
+SERIALIZATION = "Response serialization"
+# What the name of a module's work ends with.
+SERVICE = " Service"
+
+# What Server-Timing calls them. A service is called by its name: "Events Service" is events.
+_TIMINGS = {
+    GATEWAY: "gateway",
+    JWT: "jwt",
+    CALL: "call",
+    WAIT: "wait",
+    CONNECTION: "db",
+    BEGIN: "db",
+    QUERY: "db",
+    COMMIT: "db",
+    IDEMPOTENCY: "idempotency",
+    RECORD: "idempotency",
+    FIRST: "idempotency",
+    PASSWORD: "hash",
+    SERIALIZATION: "serialize",
+}
+
+# A later version may say more after the flags (W3C Trace Context, section 4.3); ids of zeros alone are invalid.
+_TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})"
+    r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
+)
+SAMPLED = 1
+_ID = (1 << 64) - 1
+
+# Spans of one request; a request that waits and looks for its whole budget has some two hundred. Of a reply's, which
+# cross in a header, fewer.
+MOST = 256
+MOST_IN_REPLY = 64
+
+# Number, its parent's number, name, begin and end on time.perf_counter()'s clock, detail, and what it failed with.
+# Tuples of such values are of no concern to the garbage collector.
+Recorded = tuple[int, int, str, float, float, str, str]
+# The same on the wire: the times are microseconds from the begin of number 0, which is the reply's whole.
+_Crossing = tuple[int, int, str, int, int, str, str]
+_read_reply = msgspec.json.Decoder(list[_Crossing]).decode
+_write_reply = msgspec.json.Encoder().encode
+
+_span: ContextVar["Span | None"] = ContextVar("eventboard_span", default=None)
+
+
+class Parent(Struct, frozen=True):
+    """The span, in another process, that a request comes from."""
+
+    trace_id: int
+    span_id: int
+    flags: int
+
+
+class Trace:
+    """What one process knows of one request. `spans` are those that have ended; `remote` came back with replies."""
+
+    __slots__ = (
+        "_first_id",
+        "at",
+        "begun",
+        "correlation_id",
+        "count",
+        "ended",
+        "flags",
+        "method",
+        "parent",
+        "remote",
+        "route",
+        "spans",
+        "status",
+        "trace_id",
+    )
+
+    def __init__(self, correlation_id: str, parent: Parent | None, bound: int) -> None:
+        """`bound`: of the traces that begin here, those whose id's lower half is below it are sampled."""
+        chance = random.getrandbits(191)  # ids need to be unlike, and not to be secret
+        # Not zero, and with room above for the numbers of its spans.
+        self._first_id = (chance >> 128) + 1
+        self.parent = parent
+        if parent is None:
+            self.trace_id = chance & ((1 << 128) - 1) or 1
+            self.flags = SAMPLED if self.trace_id & _ID < bound else 0
+        else:
+            self.trace_id = parent.trace_id
+            self.flags = parent.flags
+        self.correlation_id = correlation_id
+        self.spans: list[Recorded] = []
+        self.remote: list[Recorded] = []
+        self.count = 0
+        self.method = ""
+        self.route = ""
+        self.status = 0
+        self.ended = 0.0
+        self.at = time.time()
+        self.begun = time.perf_counter()
+
+    def id_of(self, number: int) -> int:
+        """The id of a span that this process recorded."""
+        return (self._first_id + number) & _ID or 1
+
+
+class Span:
+    """A stretch of a request; what begins inside is its child. Outside any request it does nothing.
+
+    `detail` and names are ASCII, and hold nothing of what was sent or stored.
+    """
+
+    __slots__ = ("begun", "detail", "failure", "name", "number", "parent", "token", "trace")
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        self.name = name
+        self.detail = detail
+        self.failure = ""
+        self.trace: Trace | None = None
+
+    def __enter__(self) -> Self:
+        outer = _span.get()
+        if outer is None:
+            return self
+        trace = outer.trace
+        if trace is None or trace.count >= MOST:
+            return self
+        self.trace = trace
+        trace.count += 1
+        self.number = trace.count
+        self.parent = outer.number
+        self.token: Token[Span | None] = _span.set(self)
+        self.begun = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        trace = self.trace
+        if trace is not None:
+            ended = time.perf_counter()
+            _span.reset(self.token)
+            if kind is not None:
+                self.failure = error.code.value if isinstance(error, ServiceError) else kind.__name__
+            trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, self.failure))
+
+    def traceparent(self) -> str:
+        """What a call that leaves from here says; "" outside a request."""
+        trace = self.trace
+        return "" if trace is None else f"00-{trace.trace_id:032x}-{trace.id_of(self.number):016x}-{trace.flags:02x}"
+
+    def adopt(self, reply: str | None) -> None:
+        """Takes in the spans that came back with a reply to this one; what can't be read is left alone."""
+        trace = self.trace
+        if not reply or trace is None or trace.count + MOST_IN_REPLY > MOST:
+            return
+        try:
+            spans = _read_reply(reply)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        whole = max((ended for _, _, _, _, ended, _, _ in spans), default=0) / 1e6
+        # Two machines' clocks need not agree: what was not there was spent in equal parts on the way there and back.
+        begun = self.begun + max(0.0, time.perf_counter() - self.begun - whole) / 2
+        first = trace.count + 1
+        trace.count += MOST_IN_REPLY
+        for number, parent, name, start, end, detail, failure in spans[:MOST_IN_REPLY]:
+            inside = first + parent if number else self.number
+            times = begun + start / 1e6, begun + end / 1e6
+            trace.remote.append((first + number, inside, name, *times, detail, failure))
+
+
+class Recorder:
+    """Begins and ends the traces of a process, and keeps the last `keep` of them.
+
+    `name` is that of the whole request here. `ratio` of the traces that begin here are sampled; `export` is given each
+    sampled one when it has ended.
+    """
+
+    def __init__(
+        self, name: str, *, keep: int, ratio: float = 0.0, export: Callable[[Trace], None] | None = None
+    ) -> None:
+        self._name = name
+        self._kept: deque[Trace] = deque(maxlen=keep)
+        self._bound = int(ratio * (1 << 64)) if export else 0
+        self._export = export
+
+    def begin(self, correlation_id: str, traceparent: str) -> Span:
+        """The span of the whole request, which `end` ends."""
+        whole = Span(self._name)
+        trace = whole.trace = Trace(correlation_id, parsed(traceparent) if traceparent else None, self._bound)
+        whole.number, whole.parent = 0, -1
+        whole.begun = trace.begun
+        whole.token = _span.set(whole)
+        return whole
+
+    def end(self, whole: Span, method: str, route: str, status: int, *, keep: bool) -> None:
+        """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
+        trace = whole.trace
+        if trace is None:
+            return
+        trace.ended = time.perf_counter()
+        _span.reset(whole.token)
+        trace.method, trace.route, trace.status = method, route, status
+        trace.spans.append((0, -1, whole.name, whole.begun, trace.ended, whole.detail, whole.failure))
+        if keep:
+            self._kept.append(trace)
+            if self._export is not None and trace.flags & SAMPLED:
+                self._export(trace)
+
+    def find(self, correlation_id: str) -> list[Trace]:
+        """Those that are kept, the oldest first: a client may use one correlation id for many requests."""
+        return [trace for trace in self._kept if trace.correlation_id == correlation_id]
+
+
+def parsed(traceparent: str) -> Parent | None:
+    """None for what isn't a valid `traceparent`, of this version or a later one."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (match["version"] == "00" and match["more"]):
+        return None
+    return Parent(int(match["trace"], 16), int(match["span"], 16), int(match["flags"], 16) & SAMPLED)
+
+
+def current() -> Span | None:
+    """The span that is under way."""
+    return _span.get()
+
+
+def trace_id() -> str:
+    """Of the request that is under way, in hexadecimal; "" outside one."""
+    span = _span.get()
+    return "" if span is None or span.trace is None else f"{span.trace.trace_id:032x}"
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What runs inside is no part of the request."""
+    token = _span.set(None)
+    try:
+        yield
+    finally:
+        _span.reset(token)
+
+
+def be(name: str, detail: str) -> None:
+    """Says what the whole of this request is, where that isn't known when it begins."""
+    span = _span.get()
+    if span is not None:
+        span.name, span.detail = name, detail
+
+
+def failed(code: str) -> None:
+    """Says what the whole of this request came to, where no exception does."""
+    span = _span.get()
+    if span is not None:
+        span.failure = code
+
+
+def since(begun: float, name: str) -> None:
+    """A span that ends now and began at `begun`, on time.perf_counter()'s clock; nothing is inside it."""
+    outer = _span.get()
+    trace = None if outer is None else outer.trace
+    if outer is not None and trace is not None and trace.count < MOST:
+        trace.count += 1
+        trace.spans.append((trace.count, outer.number, name, begun, time.perf_counter(), "", ""))
+
+
+def service(module: str) -> str:
+    """What the span of a module's work is called."""
+    return module.title() + SERVICE
+
+
+def reply() -> bytes:
+    """The spans so far, to go back with the reply; b"" outside a request."""
+    whole = _span.get()
+    if whole is None or whole.trace is None:
+        return b""
+    origin, now = whole.begun, time.perf_counter()
+    spans = [(0, -1, whole.name, 0, int((now - origin) * 1e6), whole.detail, whole.failure)]
+    for number, parent, name, begun, ended, detail, failure in whole.trace.spans[: MOST_IN_REPLY - 1]:
+        spans.append((number, parent, name, int((begun - origin) * 1e6), int((ended - origin) * 1e6), detail, failure))
+    return _write_reply(spans)
+
+
+def server_timing(whole: Span, *, parts: bool) -> str:
+    """The value of Server-Timing: what of the request was spent on what, in milliseconds. `parts`: not the whole alone.
+
+    A name has the sum of its spans; one is inside another, so they don't add up to the whole.
+    """
+    told = f"gateway;dur={(time.perf_counter() - whole.begun) * 1000:.1f}"
+    if not parts or whole.trace is None:
+        return told
+    sums: defaultdict[str, float] = defaultdict(float)
+    for spans in (whole.trace.spans, whole.trace.remote):
+        for _, _, name, begun, ended, _, _ in spans:
+            sums[name] += ended - begun
+    by_timing: defaultdict[str, float] = defaultdict(float)
+    for name, seconds in sums.items():
+        timing = _TIMINGS.get(name) or _timing_of_service(name)
+        if timing:
+            by_timing[timing] += seconds
+    return ", ".join([told, *(f"{name};dur={seconds * 1000:.1f}" for name, seconds in by_timing.items())])
+
+
+def _timing_of_service(name: str) -> str:
+    return name.removesuffix(" Service").lower() if name.endswith(" Service") else ""
