@@ -82,9 +82,13 @@ def shape() -> str:
 
 
 @pytest.fixture(scope="session")
-def server(deployments: Callable[[str], Deployment], shape: str) -> tuple[Process, str]:
+def deployment(deployments: Callable[[str], Deployment], shape: str) -> Deployment:
+    return deployments(shape)
+
+
+@pytest.fixture(scope="session")
+def server(deployment: Deployment) -> tuple[Process, str]:
     """The process that clients reach, and the database's URL: for tests that live in organizations of their own."""
-    deployment = deployments(shape)
     return deployment.public, deployment.database_url
 
 
