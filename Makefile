@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 # Without compiled bytecode the imports take 4 s instead of 1.5 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run services dev test test-shapes test-faults bench bench-check check fmt lock clean
+.PHONY: help run services dev test test-shapes test-faults bench bench-check check sbom fmt lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,12 +39,16 @@ bench: $(VENV)/.bench ## measure it against the baselines: make bench PARTS="rea
 bench-check: $(VENV)/.dev ## in two minutes: is the working tree as fast as the last commit? (or as BASE=<revision>)
 	@exec $(BIN)/python -m bench.check $(BASE)
 
-check: $(VENV)/.dev ## check format, lint, types, import rules and the Dockerfile
+check: $(VENV)/.dev ## check format, lint, types, import rules, the Dockerfile, and the packages for known flaws
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/python -m tools.audit
+
+sbom: $(VENV)/.dev ## list what the program is made of, as CycloneDX, in build/sbom.json
+	@$(BIN)/python -m tools.sbom build/sbom.json
 
 fmt: $(VENV)/.dev ## format, and mend what lint can mend
 	@$(BIN)/ruff check --fix-only --quiet
