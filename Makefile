@@ -97,7 +97,7 @@ UV_LOCK := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --no-config --univ
 lock: $(VENV)/.dev ## renew requirements/*.txt from pyproject.toml (add UPGRADE=--upgrade for newer versions)
 	@$(PIP) install uv
 	$(UV_LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
-	$(UV_LOCK) $(UPGRADE) --group build -o requirements/build.txt
+	$(UV_LOCK) $(UPGRADE) --group build -c requirements/run.txt -o requirements/build.txt
 	$(UV_LOCK) $(UPGRADE) --group local -c requirements/run.txt -o requirements/local.txt
 	$(UV_LOCK) $(UPGRADE) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt \
 		-c requirements/local.txt -o requirements/dev.txt

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from ssl import create_default_context
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -17,11 +17,15 @@ from eventboard.adapters.http import HttpTransport
 from eventboard.adapters.local import LocalTransport
 from eventboard.adapters.resilience import BreakerPolicy, RetryPolicy
 from eventboard.adapters.server import RpcServer, mount, refuse_as_failure
+from eventboard.gateway.addresses import ClientAddress, networks
 from eventboard.gateway.app import gateway_routes
 from eventboard.gateway.edges import cors, public_headers
+from eventboard.gateway.limits import UserLimit
 from eventboard.levels import needed
 from eventboard.modules.auth.contract import Auth, GetKeys, ValidateUser
+from eventboard.modules.auth.counters import Counters, DatabaseCounters
 from eventboard.modules.auth.keys import KeyRing
+from eventboard.modules.auth.limits import Limit, Limits, Rules
 from eventboard.modules.auth.mail import Mail, NoMail, PrintedMail
 from eventboard.modules.auth.part import Lifetimes
 from eventboard.modules.auth.passwords import Passwords
@@ -51,6 +55,12 @@ ALL = frozenset(PORTS)
 
 # A shorter service credential could be guessed; 32 characters of base64 are 24 random bytes.
 SHORTEST_CREDENTIAL = 32
+
+
+class Resource(Protocol):
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Application(Struct, frozen=True):
@@ -106,8 +116,15 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
 
     # The one table: a module runs here or is reached over HTTP.
     if "auth" in target:
+        database = parts.database("auth")
         services[Auth] = AuthService(
-            parts.database("auth"), parts.passwords(), parts.issuer(), verify, parts.mail(), parts.lifetimes()
+            database,
+            parts.passwords(),
+            parts.issuer(),
+            verify,
+            parts.mail(),
+            parts.lifetimes(),
+            parts.limits(database),
         )
         auth = parts.local(Auth, services[Auth])
     else:
@@ -119,7 +136,14 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
     routes: list[HTTPRouteHandler] = []
     if "gateway" in target:
         events = parts.local(Events, services[Events]) if "events" in target else parts.remote(Events, "events")
-        routes = gateway_routes(auth, events, verify, version=version("eventboard"))
+        routes = gateway_routes(
+            auth,
+            events,
+            verify,
+            version=version("eventboard"),
+            limit=parts.user_limit(auth),
+            address_of=parts.client_address(),
+        )
 
     # What faces the public serves no internal call.
     rpc = None if "gateway" in target else RpcServer(services, credential=parts.credential())
@@ -161,7 +185,7 @@ class _Parts:
         self._gate = gate
         self._metrics = metrics
         self._budgets = asdict(settings.budgets)
-        self._resources: list[ProcessWatch | Database | HttpTransport | Sweeper | SmtpMail] = []
+        self._resources: list[Resource] = []
         self._passwords: list[Passwords] = []
         self.checks: dict[str, Check] = {}
         self.states: dict[str, State] = {}
@@ -232,6 +256,53 @@ class _Parts:
     def lifetimes(self) -> Lifetimes:
         given = self._settings.tokens
         return Lifetimes(session=given.refresh_lifetime, invitation=given.invitation_lifetime)
+
+    def limits(self, database: Database) -> Limits:
+        given = self._settings.limits
+
+        def limit(name: str, window: int) -> Limit:
+            return Limit(name.replace("_", "-"), getattr(given, name), window)
+
+        rules = Rules(
+            login_by_address=limit("login_by_address", given.window),
+            login_failures=limit("login_failures", given.failure_window),
+            login_failures_by_account=limit("login_failures_by_account", given.account_window),
+            known_for=given.known_for,
+            signup_by_address=limit("signup_by_address", given.window),
+            signup_by_account=limit("signup_by_account", given.account_window),
+            refresh_by_address=limit("refresh_by_address", given.window),
+            refresh_by_account=limit("refresh_by_account", given.window),
+        )
+        return Limits(self._counters(database), rules)
+
+    def _counters(self, database: Database) -> Counters:
+        url = self._settings.limits.store_url
+        if not url:
+            in_database = DatabaseCounters(database)
+            self._resources.append(in_database)
+            return in_database
+        from eventboard.modules.auth.redis_counters import SCHEMES, RedisCounters
+
+        if url.partition("://")[0] not in SCHEMES:
+            # The URL isn't shown: it may hold a password.
+            raise SettingsError(f"EVENTBOARD_LIMITS_STORE_URL: its scheme is none of {', '.join(SCHEMES)}")
+        in_redis = RedisCounters(url)
+        self._resources.append(in_redis)
+        return in_redis
+
+    def user_limit(self, auth: Auth) -> UserLimit | None:
+        given = self._settings.limits
+        if given.requests == 0:
+            return None
+        return UserLimit(auth.lease, most=given.requests, window=given.window, block=given.block)
+
+    def client_address(self) -> ClientAddress:
+        given = self._settings.server
+        try:
+            trusted = networks(given.trusted_proxies)
+        except ValueError as error:
+            raise SettingsError(f"EVENTBOARD_SERVER_TRUSTED_PROXIES: {error}") from None
+        return ClientAddress(trusted, given.forwarded_header)
 
     def local(self, contract: type[Contract], service: object) -> Contract:
         return self._client(contract, LocalTransport(service))

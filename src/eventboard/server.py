@@ -95,6 +95,8 @@ def serve(
         access_log=False,
         server_header=False,
         lifespan="on",
+        # uvicorn would believe whoever connects from this machine; which proxies to trust is gateway/addresses.py's.
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.grace),
         backlog=BACKLOG,

@@ -28,6 +28,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+Bound = Annotated[int, Meta(ge=0)]
 Environment = Literal["development", "production"]
 
 
@@ -46,6 +47,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
     `tls_certificate` and `tls_key` are PEM files; without them it speaks plain HTTP.
     `cors_origins`: other sites whose pages may call the API, separated by commas. `hsts` is for what is behind TLS.
+    `trusted_proxies`: networks, separated by commas; what they write into `forwarded_header` is believed.
     """
 
     host: Text
@@ -60,8 +62,32 @@ class Server(Struct, frozen=True, kw_only=True):
     client_timeout: Seconds
     cors_origins: str
     hsts: Literal["on", "off"]
+    trusted_proxies: str
+    forwarded_header: Literal["x-forwarded-for", "forwarded"]
     drain: Wait
     grace: Seconds
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True):
+    """How many within a window; 0 is no limit. Windows and `known_for` are in seconds.
+
+    `store_url` is a Redis or Valkey to count in; without one it is PostgreSQL.
+    """
+
+    store_url: str = ""
+    window: Count
+    account_window: Count
+    failure_window: Count
+    login_by_address: Bound
+    login_failures: Bound
+    login_failures_by_account: Bound
+    known_for: Count
+    signup_by_address: Bound
+    signup_by_account: Bound
+    refresh_by_address: Bound
+    refresh_by_account: Bound
+    requests: Bound
+    block: Count
 
 
 class DatabaseSettings(Struct, frozen=True, kw_only=True):
@@ -195,6 +221,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     breaker: BreakerSettings
     idempotency: Idempotency
     mail: MailSettings
+    limits: LimitSettings
     logs: Logs
     tracing: Tracing
     postgres: Postgres = msgspec.field(default_factory=Postgres)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from eventboard.adapters import wire
 from eventboard.adapters.resilience import UnreachableError
 from eventboard.adapters.server import RpcServer
-from eventboard.modules.auth.contract import Auth, Login, Signup
+from eventboard.modules.auth.contract import Auth, LoginFrom, SignupFrom
 from eventboard.modules.events.contract import EventCommand, Events, Written
 from eventboard.platform import context
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
@@ -254,8 +254,10 @@ async def test_same_contract(logged: list[str]) -> None:
 
 async def test_no_argument_is_written_down(logged: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong with a call, its password is in no line, at any level."""
-    login = Login(email="ada@example.com", password=CANARY)
-    signup = Signup(email="ada@example.com", password=CANARY, first_name="A", last_name="K", organization_name="Acme")
+    login = LoginFrom(email="ada@example.com", password=CANARY)
+    signup = SignupFrom(
+        email="ada@example.com", password=CANARY, first_name="A", last_name="K", organization_name="Acme"
+    )
 
     def fail(_: object, __: object) -> object:
         raise ServiceError(Code.UNAVAILABLE, "Too much to do.", not_run=True)

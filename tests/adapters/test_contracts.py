@@ -29,10 +29,13 @@ from eventboard.modules.auth.contract import (
     InvitationState,
     Invite,
     Join,
+    Lease,
+    Leased,
     ListInvitations,
     ListMembers,
     ListSessions,
-    Login,
+    LoggedIn,
+    LoginFrom,
     Me,
     Member,
     MemberPatch,
@@ -47,9 +50,10 @@ from eventboard.modules.auth.contract import (
     OrganizationSummary,
     PasswordChange,
     Refresh,
+    RefreshFrom,
     RevokeInvitation,
     Session,
-    Signup,
+    SignupFrom,
     Switch,
     User,
     ValidateUser,
@@ -83,6 +87,7 @@ from eventboard.modules.events.contract import (
 from eventboard.platform.contract import Budget, IdempotencyKey, Operation, operation, operations
 from eventboard.platform.errors import Code, KeyStatus, ServiceError
 from eventboard.platform.identity import PublicKeys, Role
+from eventboard.platform.quotas import Quota
 from tests.support.rpc import CREDENTIAL, Ask, NewAsk, NewDesk, NewTold, Told, calling, listening, service_of
 
 _ids = (UUID(int=number) for number in count(1))
@@ -130,22 +135,36 @@ INVITATION: dict[str, Any] = {
 CALLS: dict[str, list[tuple[Struct, Struct]]] = {
     "auth.signup": [
         (
-            Signup(email="a@b.c", password="p" * 8, first_name=TEXT, last_name="x", organization_name="Acme"),
-            Session(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=3600),
+            SignupFrom(
+                email="a@b.c",
+                password="p" * 8,
+                first_name=TEXT,
+                last_name="x",
+                organization_name="Acme",
+                address="192.0.2.1",
+            ),
+            LoggedIn(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=3600),
         ),
         (
-            Signup(email="a@b.c", password="p" * 8, first_name=TEXT, last_name="x", organization_id=id_()),
-            Session(user=User(**USER), access_token="", refresh_token="refresh", token_type="Other", expires_in=0),
+            SignupFrom(email="a@b.c", password="p" * 8, first_name=TEXT, last_name="x", organization_id=id_()),
+            LoggedIn(
+                user=User(**USER),
+                access_token="",
+                refresh_token="refresh",
+                token_type="Other",
+                expires_in=0,
+                quotas=(Quota("signup-address", 3, 60, 2, 59), Quota("signup-account", 1, 3600, 0, 1)),
+            ),
         ),
     ],
     "auth.login": [
         (
-            Login(email="a@b.c", password="\x00"),
-            Session(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=1),
+            LoginFrom(email="a@b.c", password="\x00", address="2001:db8::/64"),
+            LoggedIn(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=1),
         ),
         (
-            Login(email="a@b.c", password="", organization_id=id_()),
-            Session(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=1),
+            LoginFrom(email="a@b.c", password="", organization_id=id_()),
+            LoggedIn(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=1),
         ),
     ],
     "auth.getMe": [
@@ -160,9 +179,13 @@ CALLS: dict[str, list[tuple[Struct, Struct]]] = {
     ],
     "auth.refresh": [
         (
-            Refresh(refresh_token="refresh"),
-            Session(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=1),
+            RefreshFrom(refresh_token="refresh", address="192.0.2.1"),
+            LoggedIn(user=User(**USER), access_token="token", refresh_token="refresh", expires_in=1),
         )
+    ],
+    "auth.lease": [
+        (Lease(user_id=id_(), amount=5, most=600, window=60), Leased(granted=5, left=595, ends_in=59.5)),
+        (Lease(user_id=id_(), amount=5, most=600, window=60), Leased(granted=0, left=0, ends_in=0)),
     ],
     "auth.logout": [(Refresh(refresh_token=TEXT), Done())],
     "auth.join": [

@@ -10,6 +10,7 @@ from eventboard.adapters.resilience import UnreachableError
 from eventboard.adapters.server import RpcServer
 from eventboard.platform.asgi import App, Receive, Scope, Send
 from eventboard.platform.errors import Code, FieldError, KeyStatus, ServiceError
+from eventboard.platform.quotas import Quota
 from tests.support.rpc import CREDENTIAL, Ask, Desk, DeskService, Told, calling, echo, listening
 
 
@@ -39,7 +40,15 @@ async def outcome_of(app: App, method: str = "tell", *, credential: str = CREDEN
 
 
 def everything(error: ServiceError) -> tuple[object, ...]:
-    return (error.code, error.detail, error.errors, error.retry_after, error.not_run, error.key_status)
+    return (
+        error.code,
+        error.detail,
+        error.errors,
+        error.retry_after,
+        error.not_run,
+        error.key_status,
+        error.quotas,
+    )
 
 
 # The end of the budget is told by the caller itself, whoever noticed it: see adapters/client.py.
@@ -48,7 +57,8 @@ def everything(error: ServiceError) -> tuple[object, ...]:
 async def test_each_code(code: Code, not_run: bool) -> None:
     """All that an error says crosses, and nothing is asked twice: a module has spoken."""
     fields = (FieldError("/a~1b", "Ünïcödé."), FieldError("", ""))
-    sent = ServiceError(code, "Détail.", fields, 7, not_run=not_run, key_status=KeyStatus.REPLAYED)
+    quotas = (Quota("login-by-address", 60, 60, 59, 30),)
+    sent = ServiceError(code, "Détail.", fields, 7, not_run=not_run, key_status=KeyStatus.REPLAYED, quotas=quotas)
     service = DeskService(failing(sent))
     received = await outcome_of(RpcServer({Desk: service}, credential=CREDENTIAL))
     assert everything(received) == everything(sent)
@@ -89,7 +99,7 @@ async def test_more_than_is_known_of_an_error() -> None:
     """A newer service may say more of an error."""
     frame = msgspec.msgpack.encode({"code": "forbidden", "detail": "No.", "colour": "red", "retry_after": 3})
     received = await outcome_of(answering(403, frame))
-    assert everything(received) == (Code.FORBIDDEN, "No.", (), 3, False, None)
+    assert everything(received) == (Code.FORBIDDEN, "No.", (), 3, False, None, ())
 
 
 TOLD = msgspec.msgpack.encode(Told("hi"))

@@ -13,39 +13,40 @@ from tests.support.openapi import Json, demo_account, document_of, examples, ope
 
 # Every public operation, with the problems it can answer with; 500 is on each.
 CALL = {501, 503, 504}
+LIMITED = {429} | CALL
 KEYED = {400, 409, 422}
-COMMAND = {400, 401, 403, 404, 409, 412, 413, 415} | KEYED | CALL
+COMMAND = {400, 401, 403, 404, 409, 412, 413, 415} | KEYED | LIMITED
 OPERATIONS: dict[str, tuple[str, set[int], set[int]]] = {
-    "signup": ("POST /auth/signup", {201}, {400, 403, 409, 413, 415} | CALL),
-    "login": ("POST /auth/login", {200}, {400, 401, 403, 413, 415} | CALL),
-    "getMe": ("GET /auth/me", {200}, {400, 401} | CALL),
+    "signup": ("POST /auth/signup", {201}, {400, 403, 409, 413, 415} | LIMITED),
+    "login": ("POST /auth/login", {200}, {400, 401, 403, 413, 415} | LIMITED),
+    "getMe": ("GET /auth/me", {200}, {400, 401} | LIMITED),
     "getKeys": ("GET /.well-known/jwks.json", {200}, CALL),
-    "createEvent": ("POST /events", {201}, {401, 413, 415} | KEYED | CALL),
-    "listEvents": ("GET /events", {200}, {400, 401} | CALL),
-    "getEvent": ("GET /events/{id}", {200, 304}, {400, 401, 404} | CALL),
-    "updateEvent": ("PATCH /events/{id}", {200}, {401, 403, 404, 412, 413, 415} | KEYED | CALL),
-    "deleteEvent": ("DELETE /events/{id}", {204}, {401, 403, 404, 412} | KEYED | CALL),
+    "createEvent": ("POST /events", {201}, {401, 413, 415} | KEYED | LIMITED),
+    "listEvents": ("GET /events", {200}, {400, 401} | LIMITED),
+    "getEvent": ("GET /events/{id}", {200, 304}, {400, 401, 404} | LIMITED),
+    "updateEvent": ("PATCH /events/{id}", {200}, {401, 403, 404, 412, 413, 415} | KEYED | LIMITED),
+    "deleteEvent": ("DELETE /events/{id}", {204}, {401, 403, 404, 412} | KEYED | LIMITED),
     "submitEvent": ("POST /events/{id}/submit", {200}, COMMAND),
     "approveEvent": ("POST /events/{id}/approve", {200}, COMMAND),
     "rejectEvent": ("POST /events/{id}/reject", {200}, COMMAND),
     "withdrawEvent": ("POST /events/{id}/withdraw", {200}, COMMAND),
     "cancelEvent": ("POST /events/{id}/cancel", {200}, COMMAND),
-    "getEventHistory": ("GET /events/{id}/history", {200}, {400, 401, 403, 404} | CALL),
-    "getIdempotencyKey": ("GET /idempotency-keys/{key}", {200}, {400, 401} | CALL),
-    "refresh": ("POST /auth/refresh", {200}, {400, 401, 403, 413, 415} | CALL),
+    "getEventHistory": ("GET /events/{id}/history", {200}, {400, 401, 403, 404} | LIMITED),
+    "getIdempotencyKey": ("GET /idempotency-keys/{key}", {200}, {400, 401} | LIMITED),
+    "refresh": ("POST /auth/refresh", {200}, {400, 401, 403, 413, 415} | LIMITED),
     "logout": ("POST /auth/logout", {204}, {400, 413, 415} | CALL),
-    "switchOrganization": ("POST /auth/switch", {200}, {400, 401, 403, 413, 415} | CALL),
-    "joinOrganization": ("POST /auth/join", {200}, {400, 401, 403, 409, 413, 415} | CALL),
-    "changePassword": ("POST /auth/password", {204}, {400, 401, 403, 413, 415} | CALL),
-    "listSessions": ("GET /auth/sessions", {200}, {400, 401} | CALL),
-    "endSession": ("DELETE /auth/sessions/{id}", {204}, {400, 401, 404} | CALL),
-    "logoutEverywhere": ("POST /auth/logout-all", {204}, {400, 401} | CALL),
-    "listMembers": ("GET /members", {200}, {400, 401, 403} | CALL),
-    "changeMember": ("PATCH /members/{id}", {200}, {400, 401, 403, 404, 409, 413, 415} | CALL),
-    "invite": ("POST /invitations", {201}, {400, 401, 403, 409, 413, 415} | CALL),
-    "listInvitations": ("GET /invitations", {200}, {400, 401, 403} | CALL),
-    "revokeInvitation": ("DELETE /invitations/{id}", {204}, {400, 401, 403, 404} | CALL),
-    "changeOrganization": ("PATCH /organization", {200}, {400, 401, 403, 409, 413, 415} | CALL),
+    "switchOrganization": ("POST /auth/switch", {200}, {400, 401, 403, 413, 415} | LIMITED),
+    "joinOrganization": ("POST /auth/join", {200}, {400, 401, 403, 409, 413, 415} | LIMITED),
+    "changePassword": ("POST /auth/password", {204}, {400, 401, 403, 413, 415} | LIMITED),
+    "listSessions": ("GET /auth/sessions", {200}, {400, 401} | LIMITED),
+    "endSession": ("DELETE /auth/sessions/{id}", {204}, {400, 401, 404} | LIMITED),
+    "logoutEverywhere": ("POST /auth/logout-all", {204}, {400, 401} | LIMITED),
+    "listMembers": ("GET /members", {200}, {400, 401, 403} | LIMITED),
+    "changeMember": ("PATCH /members/{id}", {200}, {400, 401, 403, 404, 409, 413, 415} | LIMITED),
+    "invite": ("POST /invitations", {201}, {400, 401, 403, 409, 413, 415} | LIMITED),
+    "listInvitations": ("GET /invitations", {200}, {400, 401, 403} | LIMITED),
+    "revokeInvitation": ("DELETE /invitations/{id}", {204}, {400, 401, 403, 404} | LIMITED),
+    "changeOrganization": ("PATCH /organization", {200}, {400, 401, 403, 409, 413, 415} | LIMITED),
     "getHealth": ("GET /health", {200, 503}, set()),
     "getReadiness": ("GET /health/ready", {200, 503}, set()),
     "getLiveness": ("GET /health/live", {200}, set()),
@@ -150,7 +151,7 @@ def test_problems_in_it(board: Board) -> None:
 
 
 def test_headers_of_answers(board: Board) -> None:
-    """An answer names its correlation id, 401 the challenge, 503 the wait, an event its tag; a stored one says so."""
+    """An answer names its correlation id, what a limit has left, a challenge, a wait, an event's tag, a stored key."""
     document = document_of(board)
     for _, _, operation in operations(document):
         for status, answer in operation["responses"].items():
@@ -159,9 +160,13 @@ def test_headers_of_answers(board: Board) -> None:
             keyed = operation["operationId"] in CHANGES | {"createEvent"}
             problem = PROBLEM in answer.get("content", {})
             expected |= {"WWW-Authenticate"} if status == "401" else set()
-            expected |= {"Retry-After"} if (problem and status == "503") or (keyed and status == "409") else set()
+            expected |= (
+                {"Retry-After"} if (problem and status in ("429", "503")) or (keyed and status == "409") else set()
+            )
             stored = keyed and (status[0] == "2" or status in ("404", "409", "412"))
             expected |= {"Idempotency-Status"} if stored else set()
+            limited = "429" in operation["responses"] and (status[0] in "23" or status == "429")
+            expected |= {"RateLimit", "RateLimit-Policy"} if limited else set()
             schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
             expected |= {"ETag"} if status == "304" or schema.get("$ref", "").endswith("/Event") else set()
             expected |= {"Location"} if operation["operationId"] == "createEvent" and status == "201" else set()

@@ -15,7 +15,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from eventboard.gateway.app import gateway_routes
 
-routes = gateway_routes(sentinel.auth, sentinel.events, sentinel.verify, version="1.2.3")
+routes = gateway_routes(
+    sentinel.auth, sentinel.events, sentinel.verify, version="1.2.3", limit=None, address_of=sentinel.address_of
+)
 with TestClient(Litestar(routes, openapi_config=None)) as client:
     print(client.get("/schema/openapi.json").text)
 """

@@ -23,6 +23,7 @@ IDENTITY = {
     "auth.users",
     "auth.sessions",
     "auth.refresh_tokens",
+    "auth.counters",
     "auth.alembic_version",
     "events.alembic_version",
 }

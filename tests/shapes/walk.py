@@ -17,6 +17,7 @@ from uuid import UUID
 import jwt
 from argon2 import PasswordHasher
 
+from eventboard.modules.auth.limits import key_of
 from tests.behaviour.test_problems import BODIES, NO_JSON, NO_OBJECT, WRONG_VALUES
 from tests.shapes.recording import Exchange, Player, Recording
 from tests.support.board import EVENT, PASSWORD, Board, Member
@@ -122,6 +123,7 @@ class _Walk:
         self.seed()
         self.accounts()
         self.sessions()
+        self.limits()
         self.members()
         self.life_of_an_event()
         self.idempotency()
@@ -190,6 +192,21 @@ class _Walk:
             play("", "POST", "/auth/login", body)
         for name in PEOPLE:
             play(name, "GET", "/auth/me")
+
+    def limits(self) -> None:
+        """Whoever has tried too often is refused; so many tries stand for all of them."""
+        for name, most, who in (
+            ("login-failures", 299, ("tried@walk.example", "127.0.0.1")),
+            ("signup-by-account", 1000, ("tried@walk.example",)),
+        ):
+            self._board.sql(
+                "INSERT INTO auth.counters (key, total, ends_at) VALUES ($1, $2, now() + interval '1 h')",
+                key_of(name, *who),
+                most,
+            )
+        for _ in range(2):
+            self._play("", "POST", "/auth/login", {"email": "tried@walk.example", "password": PASSWORD})
+        self._play("", "POST", "/auth/signup", {**SIGNUP, "email": "tried@walk.example", "organizationName": "Tried"})
 
     def sessions(self) -> None:
         """What is ended isn't used again: it may hold for 5 s."""

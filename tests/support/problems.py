@@ -22,6 +22,7 @@ STATUS = {
     "request-in-progress": 409,
     "version-changed": 412,
     "idempotency-key-reused": 422,
+    "too-many-requests": 429,
     "internal": 500,
     "not-implemented": 501,
     "unavailable": 503,
@@ -44,6 +45,9 @@ def assert_problem(answer: httpx.Response, code: str, *pointers: str) -> dict[st
     assert isinstance(problem["retryable"], bool)
     if code == "request-in-progress":
         assert problem["retryable"], "only a request with a key of its own meets it, and may meet its outcome next"
+    elif code == "too-many-requests":
+        assert problem["retryable"], "nothing was done"
+        assert int(answer.headers["retry-after"]) >= 1
     elif answer.status_code < 500:
         assert not problem["retryable"], "the same request would meet the same refusal"
     if answer.status_code == 401:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from eventboard.platform.contract import operations
 from eventboard.platform.errors import HTTP, Code, FieldError, KeyStatus, ServiceError
+from eventboard.platform.quotas import Quota
 
 PREFIX = "/rpc/"
 MEDIA_TYPE = "application/vnd.eventboard+msgpack"
@@ -35,6 +36,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     retry_after: int | None = None
     not_run: bool = False
     key_status: KeyStatus | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 def encode(value: Struct) -> bytes:
@@ -48,7 +50,9 @@ def encode(value: Struct) -> bytes:
 
 def failure(error: ServiceError) -> tuple[int, bytes]:
     """Status and body of the answer that carries it."""
-    frame = Failure(error.code, error.detail, error.errors, error.retry_after, error.not_run, error.key_status)
+    frame = Failure(
+        error.code, error.detail, error.errors, error.retry_after, error.not_run, error.key_status, error.quotas
+    )
     return HTTP[error.code][0], msgspec.msgpack.encode(frame)
 
 
@@ -60,7 +64,13 @@ def error_of(body: bytes) -> ServiceError:
     except ValueError:
         return ServiceError(Code.INTERNAL, "The service failed in a way that this gateway doesn't know.")
     return ServiceError(
-        code, frame.detail, frame.errors, frame.retry_after, not_run=frame.not_run, key_status=frame.key_status
+        code,
+        frame.detail,
+        frame.errors,
+        frame.retry_after,
+        not_run=frame.not_run,
+        key_status=frame.key_status,
+        quotas=frame.quotas,
     )
 
 

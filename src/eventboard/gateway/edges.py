@@ -40,6 +40,15 @@ def cors(allowed: list[str]) -> CORSConfig | None:
             "tracestate",
             "x-correlation-id",
         ],
-        expose_headers=["etag", "location", "idempotency-status", "retry-after", "server-timing", "x-correlation-id"],
+        expose_headers=[
+            "etag",
+            "location",
+            "idempotency-status",
+            "ratelimit",
+            "ratelimit-policy",
+            "retry-after",
+            "server-timing",
+            "x-correlation-id",
+        ],
         max_age=PREFLIGHT_MAX_AGE,
     )

@@ -54,6 +54,10 @@ MEANINGS: dict[Code, str] = {
     Code.VERSION_CHANGED: (
         "The event has changed since the version that `If-Match` names. Read it again, and decide anew."
     ),
+    Code.TOO_MANY_REQUESTS: (
+        "A limit is used up; `detail` says which. Nothing was done. Try again after `Retry-After` seconds. Log-ins, "
+        "sign-ups and refreshes are limited by account and by address, other calls by user."
+    ),
     Code.INTERNAL: "An error of ours. It was logged under the correlation id; nothing of the request was kept.",
     Code.NOT_IMPLEMENTED: (
         "The service behind the gateway is older than the gateway and doesn't know this operation yet. It is "

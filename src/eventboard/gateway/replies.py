@@ -6,8 +6,10 @@ import msgspec
 from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
+from eventboard.modules.auth.contract import LoggedIn, Session
 from eventboard.modules.events.contract import Event, KeyReport, KeyState, Written
 from eventboard.platform.errors import HTTP
+from eventboard.platform.quotas import quota_headers
 from eventboard.platform.tracing import SERIALIZATION, Span
 from eventboard.platform.web import KEY_STATUS
 
@@ -26,6 +28,18 @@ def json_reply(
         media_type="application/json",
         headers={**(headers or {}), "cache-control": "no-store" if secret else "private, no-cache"},
     )
+
+
+def session_reply(logged_in: LoggedIn, *, status: int = 200) -> ASGIResponse:
+    """Somebody is logged in; the limits that it was counted against are in headers."""
+    session = Session(
+        user=logged_in.user,
+        access_token=logged_in.access_token,
+        refresh_token=logged_in.refresh_token,
+        token_type=logged_in.token_type,
+        expires_in=logged_in.expires_in,
+    )
+    return json_reply(session, status=status, headers=quota_headers(logged_in.quotas), secret=True)
 
 
 def event_reply(event: Event, *, headers: dict[str, str] | None = None, created: bool = False) -> ASGIResponse:

@@ -154,7 +154,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self, organization: UUID | None, user: UUID | None = None) -> AsyncIterator[Connection]:
-        """For one statement that changes nothing; it is its own transaction.
+        """For statements that are each a transaction of their own.
 
         `organization` is whose rows this scope is for; None is for what belongs to no organization.
         """

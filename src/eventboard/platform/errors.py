@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from eventboard.platform.quotas import Quota
+
 
 class Code(StrEnum):
     INVALID_REQUEST = "invalid-request"
@@ -22,6 +24,7 @@ class Code(StrEnum):
     LAST_ADMIN = "last-admin"
     VERSION_CHANGED = "version-changed"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
+    TOO_MANY_REQUESTS = "too-many-requests"
     INTERNAL = "internal"
     NOT_IMPLEMENTED = "not-implemented"
     UNAVAILABLE = "unavailable"
@@ -46,6 +49,7 @@ HTTP: dict[Code, tuple[int, str]] = {
     Code.REQUEST_IN_PROGRESS: (409, "The first request with this key is still running"),
     Code.VERSION_CHANGED: (412, "The event has changed"),
     Code.IDEMPOTENCY_KEY_REUSED: (422, "The idempotency key was used for something else"),
+    Code.TOO_MANY_REQUESTS: (429, "Too many requests"),
     Code.INTERNAL: (500, "Something went wrong here"),
     Code.NOT_IMPLEMENTED: (501, "This service can't do that yet"),
     Code.UNAVAILABLE: (503, "The service is not available now"),
@@ -72,7 +76,8 @@ class ServiceError(Exception):
 
     `retry_after` is in seconds. `not_run` is for an `unavailable` that is known to have refused before anything ran
     (overload, a full queue, draining, never reached): such a call may be sent again, whatever it does. `key_status` is
-    set where this very error is stored under the client's idempotency key.
+    set where this very error is stored under the client's idempotency key. `quotas` are the limits that the call was
+    counted against, of which a `too-many-requests` has used one up.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class ServiceError(Exception):
         *,
         not_run: bool = False,
         key_status: KeyStatus | None = None,
+        quotas: tuple[Quota, ...] = (),
     ) -> None:
         super().__init__(code, detail)
         self.code = code
@@ -92,6 +98,19 @@ class ServiceError(Exception):
         self.retry_after = retry_after
         self.not_run = not_run
         self.key_status = key_status
+        self.quotas = quotas
+
+
+def too_many(quotas: tuple[Quota, ...]) -> ServiceError:
+    """The last of the quotas is used up. Whatever was asked for has not run."""
+    spent = quotas[-1]
+    return ServiceError(
+        Code.TOO_MANY_REQUESTS,
+        f"The limit {spent.name} is used up: {spent.most} in {spent.window} s.",
+        retry_after=spent.ends_in,
+        not_run=True,
+        quotas=quotas,
+    )
 
 
 def invalid(pointer: str, detail: str) -> ServiceError:

@@ -11,8 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from eventboard.platform import context
-from eventboard.platform.errors import HTTP, Code, KeyStatus, ServiceError
+from eventboard.platform.errors import HTTP, Code, KeyStatus, ServiceError, too_many
 from eventboard.platform.problems import MEDIA_TYPE, Problem, is_safe, problem
+from eventboard.platform.quotas import Quota
 
 JsonObject = dict[str, Any]
 
@@ -79,7 +80,12 @@ class Operation(Struct, frozen=True, kw_only=True):
     open: bool = False
     # It takes idempotency keys: the header, what its answers say of it, and its problems are added.
     keyed: bool = False
+    # What its callers are limited by, for its example; those with a token are limited by user.
+    limit: Quota | None = None
 
+
+# Of every caller with a token.
+BY_USER = Quota("user", 1200, 60, 0, 30)
 
 TOKEN_PROBLEMS = (ServiceError(Code.INVALID_TOKEN, "The access token is refused: it has expired."),)
 BODY_PROBLEMS = (
@@ -110,12 +116,27 @@ _KEY = Parameter(
     "Makes this write happen once, however often it is sent with the same key: 1 to 255 visible ASCII characters.",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r'^(?!""$)[\x21-\x7e]+$'},
 )
+_QUOTAS = '^"[a-z-]+";{0}(, "[a-z-]+";{0})*$'
 _KEY_STATUS = Parameter(
     "Idempotency-Status",
     "Whether this outcome, stored under your key, was led to now or is that of the first request.",
     {"type": "string", "enum": [status.value for status in KeyStatus]},
     always=False,
 )
+_RATE_LIMIT = (
+    Parameter(
+        "RateLimit",
+        "What is left of each limit that this request was counted against, and for how many seconds.",
+        {"type": "string", "pattern": _QUOTAS.format("r=[0-9]+;t=[0-9]+")},
+    ),
+    Parameter(
+        "RateLimit-Policy",
+        "Those limits: how many, in how many seconds.",
+        {"type": "string", "pattern": _QUOTAS.format("q=[0-9]+;w=[0-9]+")},
+    ),
+)
+# A limit may be turned off.
+_RATE_LIMIT_SOMETIMES = tuple(replace(parameter, always=False) for parameter in _RATE_LIMIT)
 # Statuses of refusals that are stored under a key, too.
 _KEPT = (404, 409, 412)
 _RETRY_AFTER = Parameter("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 1})
@@ -266,12 +287,12 @@ def _stated(parameter: Parameter) -> JsonObject:
 
 def _responses(parts: _Parts, method: str, operation: Operation) -> JsonObject:
     responses: JsonObject = {}
+    limit = operation.limit or (None if operation.open else BY_USER)
+    more = (*((_KEY_STATUS,) if operation.keyed else ()), *(_RATE_LIMIT_SOMETIMES if limit else ()))
     for status, answer in operation.answers.items():
         response: JsonObject = {
             "description": answer.description,
-            "headers": parts.headers(
-                (*answer.headers, *((_KEY_STATUS,) if operation.keyed else ()), _GIVEN_CORRELATION)
-            ),
+            "headers": parts.headers((*answer.headers, *more, _GIVEN_CORRELATION)),
         }
         if answer.example is not None:
             content = {"schema": parts.schema(answer.example), "example": _json(answer.example)}
@@ -286,6 +307,7 @@ def _responses(parts: _Parts, method: str, operation: Operation) -> JsonObject:
         *(() if operation.open else TOKEN_PROBLEMS),
         *(BODY_PROBLEMS if operation.body else ()),
         *(KEY_PROBLEMS if operation.keyed else ()),
+        *([too_many((limit,))] if limit else ()),
         *ALWAYS,
     )
     by_status: dict[int, list[ServiceError]] = {}
@@ -293,7 +315,8 @@ def _responses(parts: _Parts, method: str, operation: Operation) -> JsonObject:
         by_status.setdefault(HTTP[error.code][0], []).append(error)
     for status, errors in by_status.items():
         kept = operation.keyed and status in _KEPT
-        responses[str(status)] = parts.problem(method, errors, (_KEY_STATUS,) if kept else ())
+        told = (_KEY_STATUS,) if kept else _RATE_LIMIT if status == 429 else ()
+        responses[str(status)] = parts.problem(method, errors, told)
     return responses
 
 

@@ -18,6 +18,7 @@ from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics, rejections
 from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
+from eventboard.platform.quotas import quota_headers
 from eventboard.platform.tracing import Recorder
 
 # Seconds until a client should come back to a process that has too much to do.
@@ -28,6 +29,8 @@ LEAST_LEFT = 0.5
 
 # What became of the client's Idempotency-Key: executed, replayed, or ignored where the operation takes none.
 KEY_STATUS = "idempotency-status"
+# Where a request's scope keeps the headers that tell of its limits, for whatever answers it.
+LIMITS = "eventboard.limits"
 
 # Others are told as one: whoever invents methods makes no series.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -109,6 +112,7 @@ class Front:
                 status = message["status"]
                 said = {name for name, _ in message["headers"]}
                 headers = [*message["headers"], *(header for header in self._headers if header[0] not in said)]
+                headers += scope.get(LIMITS, ())
                 headers.append((b"x-correlation-id", correlation_id.encode()))
                 if whole is not None and self._timed:
                     # A refusal tells the whole alone: how far somebody came who may not is not for them to know.
@@ -221,6 +225,7 @@ def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Respo
     status, headers, body = problem(error, safe=safe)
     if error.key_status is not None:
         headers[KEY_STATUS] = error.key_status.value
+    headers.update(quota_headers(error.quotas))
     if status == 401:
         headers["www-authenticate"] = _challenge(request, error)
     return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)

@@ -8,7 +8,9 @@ import jwt
 import pytest
 from msgspec.structs import replace
 
-from eventboard.modules.auth.contract import Auth, Signup, ValidateUser, Validity
+from eventboard.modules.auth.contract import Auth, SignupFrom, ValidateUser, Validity
+from eventboard.modules.auth.counters import DatabaseCounters
+from eventboard.modules.auth.limits import Limits
 from eventboard.modules.auth.mail import PrintedMail
 from eventboard.modules.auth.part import Lifetimes
 from eventboard.modules.auth.passwords import Passwords
@@ -17,6 +19,7 @@ from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.platform.database import Database
 from eventboard.platform.identity import PublicKeys, Role, TokenVerifier
 from tests.support.keys import OneKey
+from tests.support.limits import no_rules
 
 
 @pytest.fixture
@@ -30,7 +33,8 @@ async def auth(database_url: str) -> AsyncIterator[Auth]:
 
     await database.open()
     verify = TokenVerifier(fetch_keys, issuer="test", audience="test")
-    yield AuthService(database, passwords, issuer, verify, PrintedMail(), Lifetimes(session=60, invitation=60))
+    lifetimes, limits = Lifetimes(session=60, invitation=60), Limits(DatabaseCounters(database), no_rules())
+    yield AuthService(database, passwords, issuer, verify, PrintedMail(), lifetimes, limits)
     await database.close()
     passwords.close()
 
@@ -38,7 +42,7 @@ async def auth(database_url: str) -> AsyncIterator[Auth]:
 async def founder(auth: Auth) -> ValidateUser:
     """What asks about a new user in the organization they founded."""
     name = uuid4().hex
-    command = Signup(
+    command = SignupFrom(
         email=f"{name}@example.com",
         password="correct horse battery",
         first_name="Nia",

@@ -4,11 +4,13 @@ import msgspec
 from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
+from msgspec.structs import asdict
 
 from eventboard.gateway import examples
+from eventboard.gateway.addresses import ClientAddress
 from eventboard.gateway.guards import Authenticate
 from eventboard.gateway.openapi import CALL_PROBLEMS, UNKNOWN_PARAMETER
-from eventboard.gateway.replies import json_reply, no_content
+from eventboard.gateway.replies import json_reply, no_content, session_reply
 from eventboard.gateway.requests import AnyRequest, body, id_in_path, no_query
 from eventboard.modules.auth.contract import (
     Auth,
@@ -19,16 +21,20 @@ from eventboard.modules.auth.contract import (
     Join,
     ListSessions,
     Login,
+    LoginFrom,
     OrganizationChoice,
     OrganizationChosen,
     PasswordChange,
     Refresh,
+    RefreshFrom,
     Signup,
+    SignupFrom,
     Switch,
 )
 from eventboard.platform.errors import Code, FieldError, ServiceError
 from eventboard.platform.identity import KEYS_REFRESH
 from eventboard.platform.openapi import Answer, Body, Operation, Parameter
+from eventboard.platform.quotas import Quota
 
 # Seconds that anybody may keep the public keys; a new key is published for twice as long before it signs.
 KEYS_MAX_AGE = int(KEYS_REFRESH)
@@ -74,7 +80,7 @@ _NO_MEMBERSHIP = ServiceError(Code.FORBIDDEN, "This account has no active member
 _SESSION_ID = Parameter("id", "The session's id.", {"type": "string", "format": "uuid"})
 
 
-def auth_routes(auth: Auth, authenticated: Authenticate) -> list[HTTPRouteHandler]:
+def auth_routes(auth: Auth, authenticated: Authenticate, address_of: ClientAddress) -> list[HTTPRouteHandler]:
     @post(
         "/auth/signup",
         operation=Operation(
@@ -98,11 +104,13 @@ def auth_routes(auth: Auth, authenticated: Authenticate) -> list[HTTPRouteHandle
                 *CALL_PROBLEMS,
             ),
             open=True,
+            limit=Quota("signup-by-address", 20, 60, 0, 30),
         ),
     )
     async def signup(request: AnyRequest) -> ASGIResponse:
         no_query(request)
-        return json_reply(await auth.signup(await body(request, Signup)), status=201, secret=True)
+        command = SignupFrom(**asdict(await body(request, Signup)), address=address_of(request))
+        return session_reply(await auth.signup(command), status=201)
 
     @post(
         "/auth/login",
@@ -125,11 +133,13 @@ def auth_routes(auth: Auth, authenticated: Authenticate) -> list[HTTPRouteHandle
                 *CALL_PROBLEMS,
             ),
             open=True,
+            limit=Quota("login-by-address", 60, 60, 0, 30),
         ),
     )
     async def login(request: AnyRequest) -> ASGIResponse:
         no_query(request)
-        return json_reply(await auth.login(await body(request, Login)), secret=True)
+        command = LoginFrom(**asdict(await body(request, Login)), address=address_of(request))
+        return session_reply(await auth.login(command))
 
     @get(
         "/auth/me",
@@ -186,11 +196,13 @@ def auth_routes(auth: Auth, authenticated: Authenticate) -> list[HTTPRouteHandle
             answers={200: Answer(description="The new pair.", example=examples.SESSION)},
             problems=(_NO_FIELD, _BAD_REFRESH, _NO_MEMBERSHIP, *CALL_PROBLEMS),
             open=True,
+            limit=Quota("refresh-by-address", 600, 60, 0, 30),
         ),
     )
     async def refresh(request: AnyRequest) -> ASGIResponse:
         no_query(request)
-        return json_reply(await auth.refresh(await body(request, Refresh)), secret=True)
+        command = RefreshFrom(**asdict(await body(request, Refresh)), address=address_of(request))
+        return session_reply(await auth.refresh(command))
 
     @post(
         "/auth/logout",

@@ -1,5 +1,6 @@
 """Accounts: sign-up, log-in, who am I, other organizations, passwords."""
 
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -11,17 +12,20 @@ from eventboard.modules.auth.contract import (
     GetKeys,
     GetMe,
     Join,
-    Login,
+    Lease,
+    Leased,
+    LoggedIn,
+    LoginFrom,
     Me,
     OrganizationSummary,
     Session,
-    Signup,
+    SignupFrom,
     Switch,
     ValidateUser,
     Validity,
 )
 from eventboard.modules.auth.names import email_key
-from eventboard.modules.auth.part import Part, ended, no_membership, person
+from eventboard.modules.auth.part import Part, ended, logged_in, no_membership, person
 from eventboard.modules.auth.rules import password_errors
 from eventboard.platform.errors import Code, FieldError, ServiceError
 from eventboard.platform.identity import PublicKeys, Role, refused
@@ -29,8 +33,13 @@ from eventboard.platform.ids import uuid7
 
 
 class Accounts(Part):
-    async def signup(self, command: Signup) -> Session:
+    async def signup(self, command: SignupFrom) -> LoggedIn:
         email = email_key(command.email)
+        with self._limits.tally() as tally:
+            await self._limits.signup(tally, email, command.address)
+            return logged_in(await self._sign_up(command, email), tally.quotas)
+
+    async def _sign_up(self, command: SignupFrom, email: str) -> Session:
         _refuse(
             organizations.choice_errors(command),
             password_errors("/password", command.password, email, command.organization_name),
@@ -56,11 +65,28 @@ class Accounts(Part):
             await organizations.enter(connection, chosen, user_id, email)
             return await self._log_in(connection, user_id, chosen.organization_id)
 
-    async def login(self, command: Login) -> Session:
+    async def login(self, command: LoginFrom) -> LoggedIn:
+        email = email_key(command.email)
+        with self._limits.login(email, command.address) as tally:
+            await tally.begin()
+            try:
+                user = await self._tried(email, command.password)
+            except ServiceError:
+                # Nobody could look: too many log-ins wait already, or the database is away.
+                await tally.take_back()
+                raise
+            if user is None:
+                raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
+            await tally.succeeded()
+            return logged_in(await self._enter(user, command), tally.quotas)
+
+    async def _tried(self, email: str, password: str) -> Any | None:
+        """The user of that e-mail address, where the password is theirs."""
         async with self._database.reading(None) as connection:
-            user = await connection.one(store.USER_BY_EMAIL, email=email_key(command.email))
-        if not await self._passwords.verify(user["password_hash"] if user else None, command.password) or user is None:
-            raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
+            user = await connection.one(store.USER_BY_EMAIL, email=email)
+        return user if await self._passwords.verify(user["password_hash"] if user else None, password) else None
+
+    async def _enter(self, user: Any, command: LoginFrom) -> Session:
         fresh_hash = await self._passwords.renewed(user["password_hash"], command.password)
         async with self._database.transaction(None, user["id"]) as connection:
             if fresh_hash is not None:
@@ -92,6 +118,9 @@ class Accounts(Part):
                 session_id=query.session_id,
             )
         return Validity(active=False) if row is None else Validity(active=True, role=Role(row["role"]))
+
+    async def lease(self, query: Lease) -> Leased:
+        return await self._limits.lease(query)
 
     async def keys(self, query: GetKeys) -> PublicKeys:
         return self._issuer.public_keys

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from eventboard.platform.contract import Budget, Moment, operation
 from eventboard.platform.identity import PublicKeys, Role
+from eventboard.platform.quotas import Quota
 from eventboard.platform.text import LINE
 
 # RFC 5321 bounds an address to 254 characters. One "@" between two parts without white space: whether it exists only
@@ -46,6 +47,39 @@ class Login(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
 
 class Refresh(Struct, frozen=True, kw_only=True, rename="camel"):
     refresh_token: OpaqueToken
+
+
+# What a client sends, and `address`: where it comes from, as the gateway saw it. Empty is unknown, and held to no limit
+# by address. Clients have no such field: what they send is read as the type without it.
+
+
+class SignupFrom(Signup, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    address: str = ""
+
+
+class LoginFrom(Login, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    address: str = ""
+
+
+class RefreshFrom(Refresh, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    address: str = ""
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """Takes `amount` requests at once from what a user may send: `most` in `window` seconds, over all processes."""
+
+    user_id: UUID
+    amount: int
+    most: int
+    window: int
+
+
+class Leased(Struct, frozen=True, kw_only=True):
+    """`granted` is less than was asked for where no more was left; `left` is what still is. `ends_in` is in seconds."""
+
+    granted: int
+    left: int
+    ends_in: float
 
 
 class GetMe(Struct, frozen=True, kw_only=True):
@@ -195,6 +229,12 @@ class Session(Struct, frozen=True, kw_only=True, rename="camel"):
     expires_in: int
 
 
+class LoggedIn(Session, frozen=True, kw_only=True, rename="camel"):
+    """A session, and the limits that it was counted against."""
+
+    quotas: tuple[Quota, ...] = ()
+
+
 class OpenSession(Struct, frozen=True, kw_only=True, rename="camel"):
     """A log-in that can still be refreshed; `current` is the one that asks."""
 
@@ -259,13 +299,13 @@ class Done(Struct, frozen=True):
 
 class Auth(Protocol):
     @operation("auth.signup", budget=Budget.AUTH, repeatable=False)
-    async def signup(self, command: Signup) -> Session: ...
+    async def signup(self, command: SignupFrom) -> LoggedIn: ...
 
     @operation("auth.login", budget=Budget.AUTH, repeatable=True)
-    async def login(self, command: Login) -> Session: ...
+    async def login(self, command: LoginFrom) -> LoggedIn: ...
 
     @operation("auth.refresh", budget=Budget.AUTH, repeatable=False)
-    async def refresh(self, command: Refresh) -> Session: ...
+    async def refresh(self, command: RefreshFrom) -> LoggedIn: ...
 
     @operation("auth.logout", budget=Budget.AUTH, repeatable=True)
     async def logout(self, command: Refresh) -> Done: ...
@@ -275,6 +315,9 @@ class Auth(Protocol):
 
     @operation("auth.validateUser", budget=Budget.AUTH, repeatable=True)
     async def validate_user(self, query: ValidateUser) -> Validity: ...
+
+    @operation("auth.lease", budget=Budget.AUTH, repeatable=False)
+    async def lease(self, query: Lease) -> Leased: ...
 
     @operation("auth.keys", budget=Budget.AUTH, repeatable=True)
     async def keys(self, query: GetKeys) -> PublicKeys: ...

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from eventboard.platform.identity import Role
@@ -102,3 +102,14 @@ class Invitation(Base):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class Counter(Base):
+    """How often something was done in a window that ends at `ends_at`; `key` is a hash of what and by whom."""
+
+    __tablename__ = "counters"
+    __table_args__ = (Index("ix_counters_ends_at", "ends_at"),)
+
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    total: Mapped[int] = mapped_column(BigInteger)
+    ends_at: Mapped[datetime]

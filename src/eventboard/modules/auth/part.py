@@ -6,7 +6,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from eventboard.modules.auth import store
-from eventboard.modules.auth.contract import Session, User
+from eventboard.modules.auth.contract import LoggedIn, Session, User
+from eventboard.modules.auth.limits import Limits
 from eventboard.modules.auth.mail import Mail
 from eventboard.modules.auth.opaque import fingerprint, new_token
 from eventboard.modules.auth.passwords import Passwords
@@ -15,6 +16,7 @@ from eventboard.platform.database import Connection, Database
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.identity import Principal, Role, Verify, refused
 from eventboard.platform.ids import uuid7
+from eventboard.platform.quotas import Quota
 
 
 class Lifetimes(Struct, frozen=True):
@@ -33,6 +35,7 @@ class Part:
         verify: Verify,
         mail: Mail,
         lifetimes: Lifetimes,
+        limits: Limits,
     ) -> None:
         self._database = database
         self._passwords = passwords
@@ -40,6 +43,7 @@ class Part:
         self._verify = verify
         self._mail = mail
         self._lifetimes = lifetimes
+        self._limits = limits
 
     async def _log_in(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Session:
         """A new session for an active member, which the caller has made sure this is."""
@@ -100,6 +104,17 @@ class Part:
         """Likewise: an ended session begins no other."""
         if not await connection.one(store.HOLD_SESSION, session_id=caller.session_id):
             raise ended()
+
+
+def logged_in(session: Session, quotas: tuple[Quota, ...]) -> LoggedIn:
+    return LoggedIn(
+        user=session.user,
+        access_token=session.access_token,
+        refresh_token=session.refresh_token,
+        token_type=session.token_type,
+        expires_in=session.expires_in,
+        quotas=quotas,
+    )
 
 
 def person(row: Any) -> dict[str, Any]:

@@ -1,28 +1,37 @@
 """Sessions: refresh tokens that rotate, and the end of a family when a spent one comes again."""
 
+from uuid import UUID
+
 from eventboard.modules.auth import store
 from eventboard.modules.auth.contract import (
     Done,
     EndSession,
     ListSessions,
+    LoggedIn,
     OpenSession,
     OpenSessions,
     Refresh,
+    RefreshFrom,
     Session,
 )
 from eventboard.modules.auth.opaque import fingerprint
-from eventboard.modules.auth.part import Part
+from eventboard.modules.auth.part import Part, logged_in
 from eventboard.platform.errors import Code, ServiceError
 
 
 class Sessions(Part):
-    async def refresh(self, command: Refresh) -> Session:
+    async def refresh(self, command: RefreshFrom) -> LoggedIn:
         token = fingerprint(command.refresh_token)
-        async with self._database.reading(None) as connection:
-            owner = await connection.one(store.FAMILY, hash=token)
-        if owner is None:
-            raise _refused()
-        session_id, user_id, organization_id = owner
+        with self._limits.tally() as tally:
+            await self._limits.refresh_from(tally, command.address)
+            async with self._database.reading(None) as connection:
+                owner = await connection.one(store.FAMILY, hash=token)
+            if owner is None:
+                raise _refused()
+            await self._limits.refresh_of(tally, owner["user_id"])
+            return logged_in(await self._spend(token, *owner), tally.quotas)
+
+    async def _spend(self, token: bytes, session_id: UUID, user_id: UUID, organization_id: UUID) -> Session:
         async with self._database.transaction(organization_id, user_id) as connection:
             # One of a hundred that come at once spends the token; the others meet a spent one.
             if await connection.one(store.SPEND_REFRESH_TOKEN, hash=token):

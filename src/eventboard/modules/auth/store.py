@@ -1,9 +1,17 @@
 """The statements of accounts, each compiled once."""
 
-from sqlalchemy import Double, bindparam, case, func, select, text, update
+from sqlalchemy import BigInteger, Double, bindparam, case, cast, delete, extract, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from eventboard.modules.auth.models import Invitation, Membership, Organization, RefreshToken, User, UserSession
+from eventboard.modules.auth.models import (
+    Counter,
+    Invitation,
+    Membership,
+    Organization,
+    RefreshToken,
+    User,
+    UserSession,
+)
 from eventboard.platform.database import Statement
 
 
@@ -260,3 +268,28 @@ REVOKE_INVITATION = Statement(
     .values(revoked_at=func.now())
     .returning(Invitation.id)
 )
+
+# Counters. A window that has ended is none: the next one begins with whoever comes.
+_AMOUNT = bindparam("amount", type_=BigInteger())
+_OVER = Counter.ends_at <= func.now()
+_new = insert(Counter).values(key=bindparam("key"), total=func.greatest(0, _AMOUNT), ends_at=_LIFETIME)
+COUNT = Statement(
+    _new.on_conflict_do_update(
+        index_elements=[Counter.key],
+        set_={
+            "total": case((_OVER, _new.excluded.total), else_=func.greatest(0, Counter.total + _AMOUNT)),
+            "ends_at": case((_OVER, _new.excluded.ends_at), else_=Counter.ends_at),
+        },
+    ).returning(Counter.total, cast(extract("epoch", Counter.ends_at - func.now()), Double()))
+)
+REMEMBER = Statement(_new.on_conflict_do_update(index_elements=[Counter.key], set_={"ends_at": _new.excluded.ends_at}))
+REMEMBERED = Statement(select(Counter.key).where(Counter.key == bindparam("key"), Counter.ends_at > func.now()))
+# A batch; what somebody counts on meanwhile is left to next time.
+_ENDED = (
+    select(Counter.key)
+    .where(_OVER)
+    .limit(bindparam("most", type_=BigInteger()))
+    .with_for_update(skip_locked=True)
+    .cte("ended")
+)
+SWEEP_COUNTERS = Statement(delete(Counter).where(Counter.key == _ENDED.c.key).returning(literal(1)))

@@ -3,14 +3,12 @@
 An expired key is no key already, by the clock of whoever looks it up: sweeping only gives the space back.
 """
 
-import asyncio
-
 from loguru import logger
 
 from eventboard.modules.events import store
 from eventboard.platform import context
 from eventboard.platform.database import Database, LockedError
-from eventboard.platform.errors import ServiceError
+from eventboard.platform.rounds import Rounds
 
 # Any number will do as long as no key's lock has it; those are 64 random bits.
 LOCK = 0x6576_7377
@@ -25,17 +23,14 @@ class Sweeper:
 
     def __init__(self, database: Database, *, every: float) -> None:
         self._database = database
-        self._every = every
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(self.sweep, every=every, name="sweeping idempotency keys")
         self.backlog: int | None = None
 
     async def open(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        await self._rounds.open()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._rounds.close()
 
     async def sweep(self) -> int:
         """One round: how many keys were deleted. None at all where another process is at it."""
@@ -57,13 +52,3 @@ class Sweeper:
         with context.budget(BUDGET):
             async with self._database.transaction(None, lock=LOCK) as connection:
                 return len(await connection.all(store.SWEEP_KEYS, most=BATCH))
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._every)
-            try:
-                await self.sweep()
-            except ServiceError as error:
-                logger.warning("sweeping idempotency keys must wait: {}", error.detail)
-            except Exception as error:  # noqa: BLE001 - a bug here must not end the sweeping for good
-                logger.opt(exception=error).error("sweeping idempotency keys failed")

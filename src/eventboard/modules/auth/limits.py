@@ -1,0 +1,162 @@
+"""How often somebody may log in, sign up and refresh, counted exactly over all processes.
+
+A log-in counts against its address; and until its password has turned out right, it counts as failed: against account
+and address together, and against the account. That last limit never refuses an address from which the account was
+logged in to of late: a stranger who tries somebody's passwords can't lock them out. Nor is it told of while something
+is left of it: who asks about an account that isn't theirs would see what its owner does.
+"""
+
+import hashlib
+import math
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from eventboard.modules.auth.contract import Lease, Leased
+from eventboard.modules.auth.counters import Counters
+from eventboard.platform.errors import Code, ServiceError, too_many
+from eventboard.platform.quotas import Quota
+
+# An address that an account was logged in to from.
+KNOWN = "known"
+
+
+class Limit(Struct, frozen=True):
+    """`most` in `window` seconds; 0 is no limit."""
+
+    name: str
+    most: int
+    window: int
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """`known_for`: seconds that an address with a success isn't held to `login_failures_by_account`."""
+
+    login_by_address: Limit
+    login_failures: Limit
+    login_failures_by_account: Limit
+    known_for: int
+    signup_by_address: Limit
+    signup_by_account: Limit
+    refresh_by_address: Limit
+    refresh_by_account: Limit
+
+
+class Limits:
+    """`unchecked` counts the refreshes that went on while their limits could not be asked about."""
+
+    def __init__(self, counters: Counters, rules: Rules) -> None:
+        self._counters = counters
+        self._rules = rules
+        self.unchecked = 0
+
+    def login(self, email: str, address: str) -> "LoginTally":
+        return LoginTally(self._counters, self._rules, email, address)
+
+    async def signup(self, tally: "Tally", email: str, address: str) -> None:
+        if address:
+            await tally.count(self._rules.signup_by_address, address)
+        await tally.count(self._rules.signup_by_account, email, told=False)
+
+    async def refresh_from(self, tally: "Tally", address: str) -> None:
+        if address:
+            await self._open(tally, self._rules.refresh_by_address, address)
+
+    async def refresh_of(self, tally: "Tally", user_id: UUID) -> None:
+        await self._open(tally, self._rules.refresh_by_account, str(user_id))
+
+    def tally(self) -> "Tally":
+        return Tally(self._counters)
+
+    async def lease(self, query: Lease) -> Leased:
+        """The counter may pass the limit; what it has passed it by is not granted."""
+        key = key_of("user", str(query.user_id))
+        count = await self._counters.add(key, query.window, query.amount)
+        left = query.most - count.total
+        return Leased(granted=max(0, query.amount + min(0, left)), left=max(0, left), ends_in=count.ends_in)
+
+    async def _open(self, tally: "Tally", limit: Limit, subject: str) -> None:
+        """A refresh token can't be guessed: that its uses can't be counted is no reason to log everybody out."""
+        try:
+            await tally.count(limit, subject)
+        except ServiceError as error:
+            if error.code is not Code.UNAVAILABLE:
+                raise
+            self.unchecked += 1
+
+
+class Tally:
+    """What one call is counted against. A ServiceError that leaves its block tells of that, too."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self.quotas: tuple[Quota, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, ServiceError):
+            error.quotas = self.quotas
+
+    async def count(self, limit: Limit, *subject: str, told: bool = True) -> None:
+        """Raises `too-many-requests` where that was one too many. `told`: whoever asks may know what is left."""
+        quota = await self._counted(limit, *subject)
+        if quota is not None and quota.left < 0:
+            raise self._refusal(quota)
+        if quota is not None and told:
+            self.quotas = (*self.quotas, quota)
+
+    async def _counted(self, limit: Limit, *subject: str) -> Quota | None:
+        """What is left is below zero where it is too much. None where there is no limit."""
+        if not limit.most:
+            return None
+        count = await self._counters.add(key_of(limit.name, *subject), limit.window)
+        return Quota(limit.name, limit.most, limit.window, limit.most - count.total, max(1, math.ceil(count.ends_in)))
+
+    def _refusal(self, quota: Quota) -> ServiceError:
+        self.quotas = (*self.quotas, replace(quota, left=0))
+        return too_many(self.quotas)
+
+
+class LoginTally(Tally):
+    """An attempt counts as failed from its beginning: of many at once no more than the limit try a password."""
+
+    def __init__(self, counters: Counters, rules: Rules, email: str, address: str) -> None:
+        super().__init__(counters)
+        self._rules = rules
+        self._email = email
+        self._address = address
+
+    async def begin(self) -> None:
+        rules, who = self._rules, (self._email, self._address)
+        if self._address:
+            await self.count(rules.login_by_address, self._address)
+        # One address that is out of tries uses up nothing of its account's.
+        await self.count(rules.login_failures, *who)
+        quota = await self._counted(rules.login_failures_by_account, self._email)
+        if quota is not None and quota.left < 0 and not await self._counters.remembered(key_of(KNOWN, *who)):
+            raise self._refusal(quota)
+
+    async def succeeded(self) -> None:
+        """The password was right."""
+        await self.take_back()
+        if self._rules.login_failures_by_account.most:
+            await self._counters.remember(key_of(KNOWN, self._email, self._address), self._rules.known_for)
+
+    async def take_back(self) -> None:
+        """As if no password had been tried."""
+        await self._take_back(self._rules.login_failures, self._email, self._address)
+        await self._take_back(self._rules.login_failures_by_account, self._email)
+
+    async def _take_back(self, limit: Limit, *subject: str) -> None:
+        if limit.most:
+            await self._counters.add(key_of(limit.name, *subject), limit.window, -1)
+
+
+def key_of(name: str, *subject: str) -> bytes:
+    """A hash: neither addresses nor e-mail addresses are kept. NUL is in none of them."""
+    return hashlib.sha256("\0".join((name, *subject)).encode()).digest()

@@ -1,0 +1,70 @@
+"""Counters in Redis or Valkey, through the library `limits`. Imported only where a URL names one: it takes a while."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from limits.aio.storage import RedisStorage
+from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from eventboard.modules.auth.counters import Count
+from eventboard.platform.errors import Code, ServiceError
+
+# Valkey speaks Redis' protocol, so one client serves for both.
+SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+# Seconds to connect, and to hear an answer: a log-in waits for three of them.
+TIMEOUT = 0.5
+# A connection that the server has closed meanwhile is made anew, once.
+RETRIES = 1
+# The library's answer is rounded to whole seconds, the nearest.
+ROUNDED = 0.5
+
+
+class RedisCounters:
+    """`url` begins with one of SCHEMES."""
+
+    def __init__(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        url = f"{SCHEMES[scheme]}://{rest}"
+        self._pool = ConnectionPool.from_url(
+            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), RETRIES)
+        )
+        self._storage = RedisStorage(
+            f"async+{url}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            key_prefix="eventboard",
+            connection_pool=self._pool,  # type: ignore[arg-type]  # documented, and not in the type of the options
+        )
+
+    async def open(self) -> None:
+        """It connects when it is first used."""
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    async def add(self, key: bytes, window: int, amount: int = 1) -> Count:
+        with _reached():
+            total = await self._storage.incr(key.hex(), window, amount)
+            ends_at = await self._storage.get_expiry(key.hex())
+        return Count(max(0, total), max(0.0, ends_at - time.time()) + ROUNDED)
+
+    async def remember(self, key: bytes, seconds: int) -> None:
+        with _reached():
+            await self._storage.clear(key.hex())
+            await self._storage.incr(key.hex(), seconds)
+
+    async def remembered(self, key: bytes) -> bool:
+        with _reached():
+            return await self._storage.get(key.hex()) > 0
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except (StorageError, OSError) as error:
+        raise ServiceError(Code.UNAVAILABLE, "The store of the limits can't be reached now.", retry_after=1) from error
