@@ -385,6 +385,40 @@ def test_forgotten_in_production(key_file: Path, target: str, missing: str) -> N
     assert refused_start(given, target).startswith(f"{missing}: ")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "events:3002",
+        "http://",
+        "http://:3002",
+        "https://events:3002",
+        "ftp://events:3002",
+        "http://events:none",
+        "http://events:99999",
+        "http://events:0",
+        "http://[::1:3002",
+        "http://events:3002/rpc",
+        "http://events:3002?x",
+        "http://me:sesame@events:3002",
+        "http://events one:3002",
+        "http://events:3002, elsewhere",
+    ],
+)
+def test_address_that_is_none(address: str) -> None:
+    """It stops the start, by name and without a password, instead of failing with the first call."""
+    given = {"EVENTBOARD_RPC_CREDENTIAL": "x" * 32, "EVENTBOARD_PEERS_AUTH": "http://auth:3001"}
+    line = refused_start({**given, "EVENTBOARD_PEERS_EVENTS": address}, "gateway")
+    assert line.startswith("EVENTBOARD_PEERS_EVENTS: ")
+    assert "http://events:3002" in line, "what one looks like"
+    assert "sesame" not in line
+
+
+@pytest.mark.parametrize("address", ["http://events", "http://10.0.0.1:1/", " http://[::1]:3002 , HTTP://e-1.x:2,"])
+def test_addresses(address: str) -> None:
+    given = {"EVENTBOARD_RPC_CREDENTIAL": "x" * 32, "EVENTBOARD_PEERS_AUTH": "http://auth:3001"}
+    start({**given, "EVENTBOARD_PEERS_EVENTS": address}, "gateway")
+
+
 def test_short_credential_in_production() -> None:
     """One that could be guessed, or came with the source."""
     line = refused_start({"EVENTBOARD_RPC_CREDENTIAL": "x" * 31, "EVENTBOARD_PEERS_AUTH": "http://auth:3001"}, "events")

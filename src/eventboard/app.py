@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from eventboard.adapters.addresses import origins_of
 from eventboard.adapters.client import Transport, client
 from eventboard.adapters.http import HttpTransport
 from eventboard.adapters.local import LocalTransport
@@ -308,9 +309,13 @@ class _Parts:
         return self._client(contract, LocalTransport(service))
 
     def remote(self, contract: type[Contract], module: str) -> Contract:
-        origins = [origin.strip().rstrip("/") for origin in getattr(self._settings.peers, module).split(",") if origin]
+        setting = f"EVENTBOARD_PEERS_{module.upper()}"
+        try:
+            origins = origins_of(getattr(self._settings.peers, module))
+        except ValueError as error:
+            raise SettingsError(f"{setting}: {error}") from None
         if not origins:
-            raise SettingsError(f"EVENTBOARD_PEERS_{module.upper()}: it is not set; where is the {module} service?")
+            raise SettingsError(f"{setting}: it is not set; where is the {module} service?")
         transport = HttpTransport(
             module,
             contract,

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from eventboard.adapters.addresses import LEFT_OUT_FOR, RESOLVE_EVERY, Addresses, resolved
+from eventboard.adapters.addresses import LEFT_OUT_FOR, RESOLVE_EVERY, Addresses, origins_of, resolved
 
 A, B, C = "http://10.0.0.1:3002", "http://10.0.0.2:3002", "http://10.0.0.3:3002"
 
@@ -139,6 +139,13 @@ async def test_closed_while_it_resolves() -> None:
     assert len(asyncio.all_tasks()) == len(before) + 1
     await world.addresses.close()
     assert asyncio.all_tasks() == before
+
+
+def test_origins() -> None:
+    """Of a list with blanks, a stroke at the end and none, each as it is called; without a port it is HTTP's."""
+    text = " http://events:3002/ ,http://[::1]:1,HTTP://Events,"
+    assert origins_of(text) == ["http://events:3002", "http://[::1]:1", "http://events:80"]
+    assert origins_of("") == []
 
 
 async def test_machine_s_resolver() -> None:

@@ -1,6 +1,7 @@
 """Where the replicas of a module are: names are resolved again and again, replicas that don't answer are left out."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,8 +15,24 @@ RESOLVE_EVERY = 2.0
 # Seconds that a replica is left out after no connection to it could be made.
 LEFT_OUT_FOR = 1.0
 
+# Plain HTTP: a name is resolved here, so no certificate would fit the address that is called.
+_ORIGIN = re.compile(r"http://(?P<host>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:(?P<port>[0-9]{1,5}))?/?", re.IGNORECASE)
+
 # The addresses, each a URL, of an origin such as `http://events:3002`; raises OSError where the name isn't known.
 Resolve = Callable[[str], Awaitable[list[str]]]
+
+
+def origins_of(text: str) -> list[str]:
+    """The URLs that a setting separates by commas. Raises ValueError, without the text: it may hold a password."""
+    return [_origin(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _origin(text: str) -> str:
+    found = _ORIGIN.fullmatch(text)
+    port = int(found["port"] or 80) if found else 0
+    if not (found and 0 < port < 65_536):
+        raise ValueError("it must be like http://events:3002, or several of that separated by commas")
+    return f"http://{found['host'].lower()}:{port}"
 
 
 class Addresses:
