@@ -1,5 +1,6 @@
 """The composition root: a target chooses which modules run here and which are reached over HTTP, and nothing else."""
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -153,7 +154,7 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
     development = settings.environment == "development"
     parts.watch_process(target)
     # What operators are told beside health. In development the main port tells it, too.
-    recorder = parts.recorder(GATEWAY if rpc is None else service(min(target)))
+    recorder = parts.recorder(target)
     pages: dict[str, Page] = {"/metrics": metrics_page(metrics), **(trace_pages(recorder) if recorder else {})}
     told = {**pages, **health_pages(checks)}
     admin = Admin(told, None if place is None else place.ask)
@@ -219,9 +220,29 @@ class _Parts:
         )
         self._metrics.sampling(lambda: backlog.set(sweeper.backlog or 0))
 
-    def recorder(self, name: str) -> Recorder | None:
-        given = self._settings.tracing
-        return Recorder(name, keep=given.keep) if given.record == "on" else None
+    def recorder(self, target: Iterable[str]) -> Recorder | None:
+        given, parts = self._settings.tracing, frozenset(target)
+        if given.record == "off":
+            return None
+        name = GATEWAY if "gateway" in parts else service(min(parts))
+        if not given.endpoint:
+            return Recorder(name, keep=given.keep)
+        if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", given.endpoint):
+            # Not shown: it may hold a password.
+            raise SettingsError("EVENTBOARD_TRACING_ENDPOINT: it is no http:// or https:// URL")
+        # Half a process's imports, for those who export.
+        from eventboard.platform.otlp import OtlpExport
+
+        export = OtlpExport(
+            given.endpoint,
+            service="-".join(["eventboard", *(part for part in PORTS if part in parts and parts != ALL)]),
+            version=version("eventboard"),
+            queue=given.queue,
+            patience=self._gate.seconds_left,
+        )
+        # Opened first, so closed last: by then every request has ended.
+        self._resources.insert(0, export)
+        return Recorder(name, keep=given.keep, ratio=given.sample_ratio, export=export)
 
     def passwords(self) -> Passwords:
         self._passwords.append(Passwords(**asdict(self._settings.passwords), metrics=self._metrics))

@@ -192,7 +192,7 @@ class Logs(Struct, frozen=True, kw_only=True):
 
 
 class Tracing(Struct, frozen=True, kw_only=True):
-    """`endpoint` is where OTLP goes; without one nothing is exported. `keep` counts requests, `queue` spans."""
+    """`endpoint` is where OTLP goes; without one nothing is exported. `keep` and `queue` count requests."""
 
     record: Literal["on", "off"]
     keep: Annotated[int, Meta(ge=0)]
