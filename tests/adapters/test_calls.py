@@ -17,6 +17,7 @@ from eventboard.modules.events.contract import EventCommand, Events, Written
 from eventboard.platform import context
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
+from tests.support.black_hole import black_hole
 from tests.support.proxy import proxied
 from tests.support.rpc import (
     BREAKER,
@@ -167,6 +168,18 @@ async def test_another_replica_at_once() -> None:
     ):
         for _ in range(6):
             assert await desk.write(Ask("hi")) == Told("hi")
+
+
+async def test_several_that_swallow_all() -> None:
+    """503 before the budget ends: another try that takes as long as the last one would outlast it."""
+    loop = asyncio.get_running_loop()
+    with black_hole() as one, black_hole() as two, black_hole() as three:
+        async with calling(Desk, [one, two, three], retries=replace(QUICK, first_wait=1), budget=2.5) as (desk, _):
+            begun = loop.time()
+            with pytest.raises(UnreachableError) as raised:
+                await desk.write(Ask("hi"))
+    assert raised.value.not_run
+    assert 2 <= loop.time() - begun < 2.5
 
 
 async def test_shed() -> None:

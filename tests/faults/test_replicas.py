@@ -1,14 +1,14 @@
 """Several replicas of events: calls spread, a dead one is left out, and one that comes back is used."""
 
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import httpx
 import pytest
 
 from tests.support import cluster as clusters
+from tests.support.black_hole import black_hole
 from tests.support.board import Board, Member
 from tests.support.load import load
 from tests.support.services import Replicas, Service, replicas
@@ -89,16 +89,3 @@ def test_swallowed(deployed: Replicas, user: Member) -> None:
     assert later.slower_than(PROMPT) <= 2
     with load([read]):
         until_used(victim)
-
-
-@contextmanager
-def black_hole(port: int) -> Iterator[None]:
-    """On Linux, who wants to connect to a listener with a full queue hears nothing."""
-    with socket.create_server(("127.0.0.1", port), backlog=0) as listener:
-        queued = [socket.socket() for _ in range(4)]
-        for client in queued:
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-        yield
-        for client in queued:
-            client.close()

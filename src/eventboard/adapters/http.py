@@ -134,9 +134,14 @@ class HttpTransport:
     async def _attempt(self, operation: Operation, headers: dict[str, str], body: bytes, span: Span) -> Any:
         """One answer from the first replica that a connection can be made to."""
         addresses = await self._addresses.in_turn()
+        before = None
         for address in addresses:
             left = context.remaining()
             if left is not None:
+                if before is not None and left < before - left:
+                    # The last try took longer than what is left: time to say that nobody was reached.
+                    break
+                before = left
                 headers[wire.BUDGET] = str(int(left * 1000))
             try:
                 request = self._client.post(f"{address}{wire.PREFIX}{operation.name}").headers(headers)
