@@ -131,6 +131,7 @@ GRANTED = {
     ("eventboard_auth", "auth.users"): {"SELECT", "INSERT", "UPDATE"},
     ("eventboard_auth", "auth.sessions"): {"SELECT", "INSERT", "UPDATE", "DELETE"},
     ("eventboard_auth", "auth.refresh_tokens"): {"SELECT", "INSERT", "UPDATE", "DELETE"},
+    ("eventboard_auth", "auth.counters"): {"SELECT", "INSERT", "UPDATE", "DELETE"},
     ("eventboard_auth", "auth.memberships"): {"SELECT", "INSERT", "UPDATE"},
     ("eventboard_auth", "auth.invitations"): {"SELECT", "INSERT", "UPDATE"},
     ("eventboard_auth", "auth.alembic_version"): {"SELECT"},
