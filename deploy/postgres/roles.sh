@@ -19,15 +19,16 @@ owner=$user
 
 for module in auth events; do
     account $module
-    run -v user="$user" -v password="$password" -v owner="$owner" -v role="eventboard_$module" <<'SQL'
+    # Each sweeps its own: events' role has the older name.
+    case $module in auth) sweeper=eventboard_auth_sweeper ;; events) sweeper=eventboard_sweeper ;; esac
+    run -v user="$user" -v password="$password" -v owner="$owner" -v role="eventboard_$module" -v sweeper="$sweeper" <<'SQL'
 CREATE ROLE :"role" NOLOGIN ADMIN :"owner";
-CREATE ROLE :"user" LOGIN PASSWORD :'password' IN ROLE :"role";
+CREATE ROLE :"sweeper" NOLOGIN ADMIN :"owner";
+CREATE ROLE :"user" LOGIN PASSWORD :'password' IN ROLE :"role", :"sweeper";
 SQL
 done
 
-# The last account is that of events, which also sweeps. Whom only a superuser can make: the role that finds text by its
-# index; nobody works under it, it owns one function.
-run -v user="$user" -v owner="$owner" <<'SQL'
-CREATE ROLE eventboard_sweeper NOLOGIN ROLE :"user" ADMIN :"owner";
+# Whom only a superuser can make: the role that finds text by its index; nobody works under it, it owns two functions.
+run -v owner="$owner" <<'SQL'
 CREATE ROLE eventboard_search NOLOGIN BYPASSRLS ADMIN :"owner";
 SQL

@@ -1,7 +1,7 @@
 """The composition root: a target chooses which modules run here and which are reached over HTTP, and nothing else."""
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -33,10 +33,11 @@ from eventboard.modules.auth.part import Lifetimes
 from eventboard.modules.auth.passwords import Passwords
 from eventboard.modules.auth.service import AuthService
 from eventboard.modules.auth.smtp import SmtpMail, SmtpServer
+from eventboard.modules.auth.sweeps import SWEEPS
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.modules.events.contract import Events
 from eventboard.modules.events.service import EventsService
-from eventboard.modules.events.sweeper import Sweeper
+from eventboard.modules.events.sweeps import EXPIRED_KEYS
 from eventboard.platform.admin import Admin, Page, beside
 from eventboard.platform.asgi import App
 from eventboard.platform.database import Database, level_check
@@ -46,6 +47,7 @@ from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
 from eventboard.platform.metrics import Metrics, metrics_page
 from eventboard.platform.process import ProcessWatch
 from eventboard.platform.standing import Standing, StandingVerifier
+from eventboard.platform.sweeper import Sweep, Sweeper
 from eventboard.platform.traces import trace_pages
 from eventboard.platform.tracing import GATEWAY, Recorder, service
 from eventboard.platform.web import EXCEPTION_HANDLERS, Front, Gate, refuse_as_problem, with_options
@@ -128,12 +130,14 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
             parts.lifetimes(),
             parts.limits(database),
         )
+        parts.sweepers("auth", "eventboard_auth_sweeper", SWEEPS, every=tokens.sweep_every)
         auth = parts.local(Auth, services[Auth])
     else:
         auth = parts.remote(Auth, "auth")
     if "events" in target:
         services[Events] = EventsService(parts.database("events"), verify)
-        parts.sweeper()
+        every = settings.idempotency.sweep_every
+        parts.sweepers("events", "eventboard_sweeper", [EXPIRED_KEYS], every=every)
 
     routes: list[HTTPRouteHandler] = []
     if "gateway" in target:
@@ -209,16 +213,19 @@ class _Parts:
         url, timeout = given.for_module(module), given.connect_timeout
         return Database(url, role=role, size=size, connect_timeout=timeout, metrics=self._metrics)
 
-    def sweeper(self) -> None:
-        """On a connection of its own, of a role that can delete what is expired and nothing else."""
-        database = self._pool("events", "eventboard_sweeper", size=1)
+    def sweepers(self, module: str, role: str, sweeps: Sequence[Sweep], *, every: float) -> None:
+        """On a connection of their own, of a role that can delete what is expired and nothing else."""
+        database = self._pool(module, role, size=1)
         self._resources.append(database)
-        sweeper = Sweeper(database, every=self._settings.idempotency.sweep_every)
-        self._resources.append(sweeper)
-        backlog = self._metrics.gauge(
-            "eventboard_idempotency_backlog", "Expired idempotency keys that the last sweep left.", of_workers="max"
-        )
+        for sweep in sweeps:
+            self._resources.append(self._sweeper(database, sweep, every))
+
+    def _sweeper(self, database: Database, sweep: Sweep, every: float) -> Sweeper:
+        sweeper = Sweeper(database, sweep, every=every)
+        told = f"Rows that the last sweep left: {sweep.what}."
+        backlog = self._metrics.gauge(f"eventboard_{sweep.name}_backlog", told, of_workers="max")
         self._metrics.sampling(lambda: backlog.set(sweeper.backlog or 0))
+        return sweeper
 
     def recorder(self, target: Iterable[str]) -> Recorder | None:
         given, parts = self._settings.tracing, frozenset(target)
@@ -277,7 +284,11 @@ class _Parts:
 
     def lifetimes(self) -> Lifetimes:
         given = self._settings.tokens
-        return Lifetimes(session=given.refresh_lifetime, invitation=given.invitation_lifetime)
+        return Lifetimes(
+            session=given.refresh_lifetime,
+            longest_session=given.session_lifetime,
+            invitation=given.invitation_lifetime,
+        )
 
     def limits(self, database: Database) -> Limits:
         given = self._settings.limits

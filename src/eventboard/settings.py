@@ -121,7 +121,9 @@ class Tokens(Struct, frozen=True, kw_only=True):
     audience: Text
     lifetime: Count
     refresh_lifetime: Count
+    session_lifetime: Count
     invitation_lifetime: Count
+    sweep_every: Seconds
     key_file: str = ""
 
 

@@ -34,7 +34,7 @@ TENANT = {
     "events.history": "eventboard_events",
     "events.idempotency_keys": "eventboard_events",
 }
-ROLES = ("eventboard_auth", "eventboard_events", "eventboard_sweeper")
+ROLES = ("eventboard_auth", "eventboard_events", "eventboard_sweeper", "eventboard_auth_sweeper")
 
 
 @pytest.fixture
@@ -141,6 +141,8 @@ GRANTED = {
     ("eventboard_events", "events.alembic_version"): {"SELECT"},
     # It may name a new time of expiry, which FOR UPDATE asks for; test_sweeper sees that it can't.
     ("eventboard_sweeper", "events.idempotency_keys"): {"SELECT", "DELETE"},
+    ("eventboard_auth_sweeper", "auth.sessions"): {"SELECT", "DELETE"},
+    ("eventboard_auth_sweeper", "auth.invitations"): {"SELECT", "DELETE"},
     # Nobody can become it: what its two functions look at.
     ("eventboard_search", "events.events"): {"SELECT"},
 }

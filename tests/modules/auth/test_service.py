@@ -1,6 +1,7 @@
 """The auth module at its contract: what no public call shows."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -8,7 +9,7 @@ import jwt
 import pytest
 from msgspec.structs import replace
 
-from eventboard.modules.auth.contract import Auth, SignupFrom, ValidateUser, Validity
+from eventboard.modules.auth.contract import Auth, RefreshFrom, Session, SignupFrom, ValidateUser, Validity
 from eventboard.modules.auth.counters import DatabaseCounters
 from eventboard.modules.auth.limits import Limits
 from eventboard.modules.auth.mail import PrintedMail
@@ -17,6 +18,7 @@ from eventboard.modules.auth.passwords import Passwords
 from eventboard.modules.auth.service import AuthService
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.platform.database import Database
+from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.identity import PublicKeys, Role, TokenVerifier
 from tests.support.keys import OneKey
 from tests.support.limits import no_rules
@@ -33,14 +35,16 @@ async def auth(database_url: str) -> AsyncIterator[Auth]:
 
     await database.open()
     verify = TokenVerifier(fetch_keys, issuer="test", audience="test")
-    lifetimes, limits = Lifetimes(session=60, invitation=60), Limits(DatabaseCounters(database), no_rules())
+    lifetimes, limits = (
+        Lifetimes(session=60, longest_session=60, invitation=60),
+        Limits(DatabaseCounters(database), no_rules()),
+    )
     yield AuthService(database, passwords, issuer, verify, PrintedMail(), lifetimes, limits)
     await database.close()
     passwords.close()
 
 
-async def founder(auth: Auth) -> ValidateUser:
-    """What asks about a new user in the organization they founded."""
+async def founded(auth: Auth) -> Session:
     name = uuid4().hex
     command = SignupFrom(
         email=f"{name}@example.com",
@@ -49,7 +53,12 @@ async def founder(auth: Auth) -> ValidateUser:
         last_name="New",
         organization_name=name,
     )
-    session = await auth.signup(command)
+    return await auth.signup(command)
+
+
+async def founder(auth: Auth) -> ValidateUser:
+    """What asks about a new user in the organization they founded."""
+    session = await founded(auth)
     claims = jwt.decode(session.access_token, options={"verify_signature": False})
     return ValidateUser(
         user_id=session.user.id, organization_id=session.user.organization_id, session_id=UUID(claims["sid"])
@@ -71,6 +80,25 @@ async def test_validate_user(auth: Auth, database_url: str) -> None:
     assert await auth.validate_user(query) == Validity(active=True, role=Role.MODERATOR)
     await execute(database_url, "UPDATE auth.memberships SET active = false WHERE user_id = $1", user_id)
     assert await auth.validate_user(query) == Validity(active=False)
+
+
+async def test_session_that_is_refreshed_for_ever(auth: Auth, database_url: str) -> None:
+    """It ends when it has lived for as long as any may; until then each refresh keeps it for a while."""
+    token = await founded(auth)
+    session = UUID(jwt.decode(token.access_token, options={"verify_signature": False})["sid"])
+    for age in ("20 seconds", "50 seconds"):
+        await execute(
+            database_url, "UPDATE auth.sessions SET created_at = now() - $2::text::interval WHERE id = $1", session, age
+        )
+        token = await auth.refresh(RefreshFrom(refresh_token=token.refresh_token))
+        connection = await asyncpg.connect(database_url)
+        lives = await connection.fetchval("SELECT expires_at - created_at FROM auth.sessions WHERE id = $1", session)
+        await connection.close()
+        assert lives == timedelta(seconds=60)
+    await execute(database_url, "UPDATE auth.sessions SET expires_at = now() WHERE id = $1", session)
+    with pytest.raises(ServiceError) as refusal:
+        await auth.refresh(RefreshFrom(refresh_token=token.refresh_token))
+    assert refusal.value.code is Code.INVALID_TOKEN
 
 
 async def test_validate_user_of_another_organization(auth: Auth) -> None:

@@ -11,8 +11,9 @@ import pytest
 from loguru import logger
 
 from eventboard.modules.events import store
-from eventboard.modules.events.sweeper import BATCH, LOCK, Sweeper
+from eventboard.modules.events.sweeps import BATCH, EXPIRED_KEYS
 from eventboard.platform.database import Database
+from eventboard.platform.sweeper import Sweeper
 from tests.support.processes import PATIENCE
 
 ORGANIZATION, USER = uuid4(), uuid4()
@@ -65,7 +66,7 @@ async def test_round(database: Database, superuser: Any) -> None:
     )
     await put(superuser, "expired ", 2 * BATCH + 1, timedelta(microseconds=-1))
     await put(superuser, "live ", 3, timedelta(minutes=1))
-    sweeper = Sweeper(database, every=60)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
     assert sweeper.backlog is None
     assert await sweeper.sweep() == 2 * BATCH + 1
     assert await left(superuser) == ["live 1", "live 2", "live 3"]
@@ -76,7 +77,7 @@ async def test_round(database: Database, superuser: Any) -> None:
 async def test_what_is_locked(database: Database, superuser: Any) -> None:
     """It is left to the next round, and is told as the backlog; nothing waits for it."""
     await put(superuser, "expired ", 10)
-    sweeper = Sweeper(database, every=60)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
     async with superuser.transaction():
         await superuser.execute("SELECT FROM events.idempotency_keys WHERE key LIKE '% 1' OR key LIKE '% 2' FOR UPDATE")
         assert (await sweeper.sweep(), sweeper.backlog) == (8, 2)
@@ -87,24 +88,24 @@ async def test_what_is_locked(database: Database, superuser: Any) -> None:
 async def test_one_process_at_a_time(database: Database, superuser: Any) -> None:
     """Who finds another one at it leaves it alone."""
     await put(superuser, "expired ", 10)
-    sweeper = Sweeper(database, every=60)
-    await superuser.execute(f"SELECT pg_advisory_lock({LOCK})")
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
+    await superuser.execute(f"SELECT pg_advisory_lock({EXPIRED_KEYS.lock})")
     assert (await sweeper.sweep(), sweeper.backlog) == (0, None)
-    await superuser.execute(f"SELECT pg_advisory_unlock({LOCK})")
+    await superuser.execute(f"SELECT pg_advisory_unlock({EXPIRED_KEYS.lock})")
     assert (await sweeper.sweep(), sweeper.backlog) == (10, 0)
 
 
 async def test_several_at_once(database: Database, superuser: Any) -> None:
     """Together they delete each key once."""
     await put(superuser, "expired ", 5 * BATCH)
-    sweepers = [Sweeper(database, every=60) for _ in range(4)]
+    sweepers = [Sweeper(database, EXPIRED_KEYS, every=60) for _ in range(4)]
     assert sum(await asyncio.gather(*(sweeper.sweep() for sweeper in sweepers))) == 5 * BATCH
     assert await left(superuser) == []
 
 
 async def test_keys_that_are_used_anew_meanwhile(database: Database, database_url: str, superuser: Any) -> None:
     """Whichever comes first, the new record stays."""
-    sweeper = Sweeper(database, every=60)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
     events = Database(database_url, role="eventboard_events", size=1, connect_timeout=5)
     await events.open()
     names = [f"expired {number}" for number in range(1, 101)]
@@ -139,11 +140,25 @@ async def test_keys_that_are_used_anew_meanwhile(database: Database, database_ur
     await events.close()
 
 
+async def test_role_that_names_an_organization(superuser: Any) -> None:
+    """It is shown no more than what has expired, and changes nothing."""
+    await put(superuser, "expired ", 1)
+    await put(superuser, "live ", 1, timedelta(minutes=1))
+    await superuser.execute("SET ROLE eventboard_sweeper")
+    await superuser.execute("SELECT set_config('eventboard.organization_id', $1, false)", str(ORGANIZATION))
+    assert await left(superuser) == ["expired 1"]
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await superuser.execute("UPDATE events.idempotency_keys SET expires_at = expires_at")
+    assert await superuser.execute("DELETE FROM events.idempotency_keys") == "DELETE 1"
+    await superuser.execute("RESET ROLE")
+    assert await left(superuser) == ["live 1"]
+
+
 async def test_goes_on(database: Database, superuser: Any) -> None:
     """Whatever goes wrong in one round, the next one comes."""
     await put(superuser, "expired ", 1)
     await superuser.execute("REVOKE DELETE ON events.idempotency_keys FROM eventboard_sweeper")
-    sweeper = Sweeper(database, every=0.01)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=0.01)
     failures: list[str] = []
     sink = logger.add(failures.append, level="ERROR", format="{message}")
     try:

@@ -90,6 +90,7 @@ class Invitation(Base):
     __table_args__ = (
         CheckConstraint(f"role IN ({', '.join(repr(role.value) for role in Role)})", name="role"),
         UniqueConstraint("organization_id", "hash"),
+        Index("ix_invitations_expires_at", "expires_at"),
     )
 
     organization_id: Mapped[UUID] = mapped_column(ForeignKey(Organization.id), primary_key=True)

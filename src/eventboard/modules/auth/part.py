@@ -20,9 +20,10 @@ from eventboard.platform.quotas import Quota
 
 
 class Lifetimes(Struct, frozen=True):
-    """Seconds: of a session that isn't refreshed, and of an invitation."""
+    """Seconds: of a session that isn't refreshed, of one that is, and of an invitation."""
 
     session: int
+    longest_session: int
     invitation: int
 
 
@@ -54,6 +55,7 @@ class Part:
             user_id=user_id,
             organization_id=organization_id,
             lifetime=self._lifetimes.session,
+            longest=self._lifetimes.longest_session,
         )
         await connection.run(store.REMEMBER_ORGANIZATION, user_id=user_id, organization_id=organization_id)
         return await self._continue(connection, session_id, user_id, organization_id)

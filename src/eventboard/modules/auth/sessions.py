@@ -35,7 +35,8 @@ class Sessions(Part):
         async with self._database.transaction(organization_id, user_id) as connection:
             # One of a hundred that come at once spends the token; the others meet a spent one.
             if await connection.one(store.SPEND_REFRESH_TOKEN, hash=token):
-                if await connection.one(store.USE_SESSION, session_id=session_id, lifetime=self._lifetimes.session):
+                lives = {"lifetime": self._lifetimes.session, "longest": self._lifetimes.longest_session}
+                if await connection.one(store.USE_SESSION, session_id=session_id, **lives):
                     return await self._continue(connection, session_id, user_id, organization_id)
             else:
                 # Stolen, or sent twice: nobody can tell, so nobody goes on.

@@ -1,5 +1,7 @@
 """The statements of accounts, each compiled once."""
 
+from datetime import timedelta
+
 from sqlalchemy import BigInteger, Double, bindparam, case, cast, delete, extract, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -23,6 +25,8 @@ _IN_ORGANIZATION = Membership.organization_id == bindparam("organization_id")
 _THIS_USER = Membership.user_id == bindparam("user_id")
 # Seconds from now, by the database's clock.
 _LIFETIME = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lifetime", type_=Double()))
+# The same, and in any case no later than so many seconds after the session began.
+_LONGEST = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("longest", type_=Double()))
 
 # People.
 USER_BY_EMAIL = Statement(
@@ -147,12 +151,14 @@ STANDING = Statement(
     .where(UserSession.id == bindparam("session_id"), UserSession.ended_at.is_(None))
 )
 ADD_SESSION = Statement(
-    insert(UserSession).values({**_given("id", "user_id", "organization_id"), "expires_at": _LIFETIME})
+    insert(UserSession).values(
+        {**_given("id", "user_id", "organization_id"), "expires_at": func.least(_LIFETIME, func.now() + _LONGEST)}
+    )
 )
 USE_SESSION = Statement(
     update(UserSession)
     .where(UserSession.id == bindparam("session_id"), *_LIVE_SESSION)
-    .values(used_at=func.now(), expires_at=_LIFETIME)
+    .values(used_at=func.now(), expires_at=func.least(_LIFETIME, UserSession.created_at + _LONGEST))
     .returning(UserSession.id)
 )
 OPEN_SESSIONS = Statement(
@@ -293,3 +299,34 @@ _ENDED = (
     .cte("ended")
 )
 SWEEP_COUNTERS = Statement(delete(Counter).where(Counter.key == _ENDED.c.key).returning(literal(1)))
+
+# What is over goes in batches, so that no statement holds many locks for long; a row that somebody uses is left to next
+# time. A session is kept for longer than its last access token lives, whose caller stands by it; an invitation for as
+# long as an ADMIN may want to know what became of it.
+_SESSION_OVER = UserSession.expires_at <= func.now() - timedelta(days=1)
+_INVITATION_OVER = Invitation.expires_at <= func.now() - timedelta(days=30)
+_OLD_SESSIONS = (
+    select(UserSession.id)
+    .where(_SESSION_OVER)
+    .order_by(UserSession.expires_at)
+    .limit(bindparam("most", type_=BigInteger()))
+    .with_for_update(skip_locked=True)
+    .cte("old_sessions")
+)
+# Their tokens go with them.
+SWEEP_SESSIONS = Statement(delete(UserSession).where(UserSession.id == _OLD_SESSIONS.c.id).returning(literal(1)))
+EXPIRED_SESSIONS = Statement(select(func.count()).select_from(UserSession).where(_SESSION_OVER))
+_OLD_INVITATIONS = (
+    select(Invitation.organization_id, Invitation.id)
+    .where(_INVITATION_OVER)
+    .order_by(Invitation.expires_at)
+    .limit(bindparam("most", type_=BigInteger()))
+    .with_for_update(skip_locked=True)
+    .cte("old_invitations")
+)
+SWEEP_INVITATIONS = Statement(
+    delete(Invitation)
+    .where(Invitation.organization_id == _OLD_INVITATIONS.c.organization_id, Invitation.id == _OLD_INVITATIONS.c.id)
+    .returning(literal(1))
+)
+EXPIRED_INVITATIONS = Statement(select(func.count()).select_from(Invitation).where(_INVITATION_OVER))
