@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from eventboard.local.postgres import SUPERUSER, Postgres
-from eventboard.settings import PORTS
+from eventboard.settings import ADMIN_ABOVE, PORTS
 from tests.support import cluster as clusters
 from tests.support.processes import PATIENCE, Process, patiently, spawned
 from tests.support.services import free_port
@@ -161,6 +161,7 @@ def test_who_holds_which_secret(compose: dict[str, Any]) -> None:
     }
     assert open_values == {
         ("EVENTBOARD_ENVIRONMENT", "production"),
+        ("EVENTBOARD_TRACING_ENDPOINT", ""),
         ("EVENTBOARD_PEERS_AUTH", "http://auth:3001"),
         ("EVENTBOARD_PEERS_EVENTS", "http://events:3002"),
     }
@@ -202,7 +203,8 @@ def test_final_stage(stages: list[str]) -> None:
         'CMD ["serve"]',
     ]
     assert "EVENTBOARD_ENVIRONMENT=production" in stages[-1]
-    assert f"EXPOSE {' '.join(map(str, PORTS.values()))}" in lines
+    ports = [*PORTS.values(), *(port + ADMIN_ABOVE for port in PORTS.values())]
+    assert f"EXPOSE {' '.join(map(str, ports))}" in lines
     assert {stage.split()[1] for stage in stages} == {"python:3.13-slim", "python", "build"}
 
 

@@ -23,7 +23,7 @@ class Service:
             "DATABASE_URL": database_url,
             "TOKENS_KEY_FILE": str(folder / "signing-key.pem"),
             "SERVER_PORT": str(self.port),
-            "SERVER_ADMIN_PORT": "0",
+            "SERVER_ADMIN_PORT": str(free_port()),
             "RPC_CREDENTIAL": CREDENTIAL,
             **settings,
         }
