@@ -306,7 +306,7 @@ class _Parts:
             refresh_by_address=limit("refresh_by_address", given.window),
             refresh_by_account=limit("refresh_by_account", given.window),
         )
-        return Limits(self._counters(database), rules)
+        return Limits(self._counters(database), rules, self._metrics)
 
     def _counters(self, database: Database) -> Counters:
         url = self._settings.limits.store_url
@@ -327,7 +327,7 @@ class _Parts:
         given = self._settings.limits
         if given.requests == 0:
             return None
-        return UserLimit(auth.lease, most=given.requests, window=given.window, block=given.block)
+        return UserLimit(auth.lease, most=given.requests, window=given.window, block=given.block, metrics=self._metrics)
 
     def client_address(self) -> ClientAddress:
         given = self._settings.server

@@ -17,7 +17,9 @@ from msgspec import Struct
 from eventboard.modules.auth.contract import Lease, Leased
 from eventboard.platform import context
 from eventboard.platform.errors import ServiceError, too_many
+from eventboard.platform.metrics import Metrics, rejections, unlimited
 from eventboard.platform.quotas import POLICY, STATE, Quota, quota_headers
+from eventboard.platform.tracing import apart
 
 NAME = "user"
 # Seconds that a request waits for a block when its user's credit is spent, and that asking for one may take.
@@ -57,7 +59,13 @@ class UserLimit:
         window: int,
         block: int,
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
+        metrics = metrics or Metrics()
+        self._rejected = rejections(metrics)
+        self._unlimited = unlimited(metrics)
+        for counter in (self._rejected, self._unlimited):
+            counter.index((NAME,))
         self._take = take
         self._most = most
         self._window = window
@@ -95,6 +103,7 @@ class UserLimit:
             if allowance.spent:
                 if allowance.left > 0:
                     return
+                self._rejected.add(NAME)
                 raise self._refusal(allowance)
             if allowance.asking is None and self._clock() >= allowance.ask_at:
                 allowance.asking = asyncio.create_task(self._lease(user_id, allowance))
@@ -103,6 +112,7 @@ class UserLimit:
             patience = end - time.monotonic()
             if allowance.asking is None or patience <= 0:
                 self.unleased += 1
+                self._unlimited.add(NAME)
                 return
             await asyncio.wait([allowance.asking], timeout=patience)
 
@@ -112,7 +122,8 @@ class UserLimit:
         amount = self._block - allowance.left
         try:
             # Too little for a retry, which is meant: the next request asks again anyway.
-            with context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
+            # In a trace of nobody's: it may go on when the request has ended, and others may wait for it, too.
+            with apart(), context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
                 leased = await self._take(Lease(user_id=user_id, amount=amount, most=self._most, window=self._window))
         except ServiceError as error:
             allowance.ask_at = self._clock() + AGAIN

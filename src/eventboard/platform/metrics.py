@@ -214,6 +214,13 @@ def rejections(metrics: Metrics) -> Counter:
     return metrics.counter("eventboard_rejected_total", "Refused for being too much, by the limit.", ("limit",))
 
 
+def unlimited(metrics: Metrics) -> Counter:
+    """What went on although its limit could not be asked about."""
+    return metrics.counter(
+        "eventboard_unlimited_total", "Went on because its limit could not be asked about, by the limit.", ("limit",)
+    )
+
+
 def _entries(part: memoryview) -> list[_Series]:
     directory = part[_NUMBERS * 8 :]
     length = int.from_bytes(directory[:_LENGTH], "little")

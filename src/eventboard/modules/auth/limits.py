@@ -13,11 +13,12 @@ from typing import Self
 from uuid import UUID
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from eventboard.modules.auth.contract import Lease, Leased
 from eventboard.modules.auth.counters import Counters
 from eventboard.platform.errors import Code, ServiceError, too_many
+from eventboard.platform.metrics import Counter, Metrics, rejections, unlimited
 from eventboard.platform.quotas import Quota
 
 # An address that an account was logged in to from.
@@ -48,13 +49,21 @@ class Rules(Struct, frozen=True, kw_only=True):
 class Limits:
     """`unchecked` counts the refreshes that went on while their limits could not be asked about."""
 
-    def __init__(self, counters: Counters, rules: Rules) -> None:
+    def __init__(self, counters: Counters, rules: Rules, metrics: Metrics | None = None) -> None:
+        metrics = metrics or Metrics()
         self._counters = counters
         self._rules = rules
+        self._rejected = rejections(metrics)
+        self._unlimited = unlimited(metrics)
+        for limit in astuple(rules):
+            if isinstance(limit, Limit):
+                self._rejected.index((limit.name,))
+        for limit in (rules.refresh_by_address, rules.refresh_by_account):
+            self._unlimited.index((limit.name,))
         self.unchecked = 0
 
     def login(self, email: str, address: str) -> "LoginTally":
-        return LoginTally(self._counters, self._rules, email, address)
+        return LoginTally(self._counters, self._rejected, self._rules, email, address)
 
     async def signup(self, tally: "Tally", email: str, address: str) -> None:
         if address:
@@ -69,7 +78,7 @@ class Limits:
         await self._open(tally, self._rules.refresh_by_account, str(user_id))
 
     def tally(self) -> "Tally":
-        return Tally(self._counters)
+        return Tally(self._counters, self._rejected)
 
     async def lease(self, query: Lease) -> Leased:
         """The counter may pass the limit; what it has passed it by is not granted."""
@@ -86,13 +95,15 @@ class Limits:
             if error.code is not Code.UNAVAILABLE:
                 raise
             self.unchecked += 1
+            self._unlimited.add(limit.name)
 
 
 class Tally:
     """What one call is counted against. A ServiceError that leaves its block tells of that, too."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, rejected: Counter) -> None:
         self._counters = counters
+        self._rejected = rejected
         self.quotas: tuple[Quota, ...] = ()
 
     def __enter__(self) -> Self:
@@ -118,6 +129,7 @@ class Tally:
         return Quota(limit.name, limit.most, limit.window, limit.most - count.total, max(1, math.ceil(count.ends_in)))
 
     def _refusal(self, quota: Quota) -> ServiceError:
+        self._rejected.add(quota.name)
         self.quotas = (*self.quotas, replace(quota, left=0))
         return too_many(self.quotas)
 
@@ -125,8 +137,8 @@ class Tally:
 class LoginTally(Tally):
     """An attempt counts as failed from its beginning: of many at once no more than the limit try a password."""
 
-    def __init__(self, counters: Counters, rules: Rules, email: str, address: str) -> None:
-        super().__init__(counters)
+    def __init__(self, counters: Counters, rejected: Counter, rules: Rules, email: str, address: str) -> None:
+        super().__init__(counters, rejected)
         self._rules = rules
         self._email = email
         self._address = address

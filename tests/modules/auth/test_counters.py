@@ -1,0 +1,148 @@
+"""Counters that processes share: the same in PostgreSQL and in Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from eventboard.modules.auth.counters import BATCH, Counters, DatabaseCounters
+from eventboard.modules.auth.redis_counters import RedisCounters
+from eventboard.platform.database import Database
+from eventboard.platform.errors import Code, ServiceError
+from tests.support.redis import RedisServer, needs_redis, redis_server
+from tests.support.services import free_port
+
+KEY, OTHER = b"\x00" * 32, b"\xff" * 32
+
+
+@dataclass
+class Store:
+    """`age`: as if each window had ended. `more`: another process' way to the same store."""
+
+    counters: Counters
+    age: Callable[[], Awaitable[object]]
+    more: Callable[[], Awaitable[Counters]]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@asynccontextmanager
+async def counting_in(url: str) -> AsyncIterator[DatabaseCounters]:
+    database = Database(url, role="eventboard_auth", size=10, connect_timeout=5)
+    await database.open()
+    yield DatabaseCounters(database)
+    await database.close()
+
+
+@pytest.fixture(params=["database_url", pytest.param("redis", marks=needs_redis)])
+def server(request: pytest.FixtureRequest) -> str | RedisServer:
+    """A database's URL, or a Redis."""
+    asked: str | RedisServer = request.getfixturevalue(request.param)
+    return asked
+
+
+@pytest.fixture
+async def store(server: str | RedisServer) -> AsyncIterator[Store]:
+    if isinstance(server, RedisServer):
+        server.age()
+        one, two = RedisCounters(server.url), RedisCounters(server.url.replace("redis", "valkey"))
+        yield Store(one, lambda: asyncio.to_thread(server.age), lambda: asyncio.sleep(0, two))
+        await one.close()
+        await two.close()
+        return
+    age = "UPDATE auth.counters SET ends_at = now()"
+    async with counting_in(server) as first, counting_in(server) as second:
+        yield Store(first, lambda: execute(server, age), lambda: asyncio.sleep(0, second))
+
+
+async def execute(url: str, statement: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(statement)
+    await connection.close()
+    return list(rows)
+
+
+async def test_window(store: Store) -> None:
+    """It begins with its first count and ends by itself; each key has its own."""
+    first = await store.counters.add(KEY, 60)
+    assert (first.total, 59 <= first.ends_in <= 60.5) == (1, True)
+    assert (await store.counters.add(KEY, 60, 5)).total == 6
+    assert (await store.counters.add(OTHER, 60)).total == 1
+    await store.age()
+    assert (await store.counters.add(KEY, 30)).total == 1
+    assert 29 <= (await store.counters.add(KEY, 60)).ends_in <= 30.5
+
+
+async def test_taken_back(store: Store) -> None:
+    """What is taken back is as never counted; taken back after the end of its window, it is no credit for the next."""
+    await store.counters.add(KEY, 60, 3)
+    assert (await store.counters.add(KEY, 60, -1)).total == 2
+    await store.age()
+    assert (await store.counters.add(KEY, 60, -1)).total == 0
+
+
+async def test_many_at_once(store: Store) -> None:
+    """Two processes, a hundred counts at once: each makes another number."""
+    several = [store.counters, await store.more()]
+    counts = await asyncio.gather(*(several[number % 2].add(KEY, 60) for number in range(100)))
+    assert sorted(count.total for count in counts) == list(range(1, 101))
+
+
+async def test_remembered(store: Store) -> None:
+    """For so long since the last time."""
+    assert not await store.counters.remembered(KEY)
+    await store.counters.remember(KEY, 60)
+    await store.counters.remember(KEY, 3600)
+    assert await store.counters.remembered(KEY)
+    assert not await store.counters.remembered(OTHER)
+    assert (await store.counters.add(KEY, 60)).ends_in > 3500
+    await store.age()
+    assert not await store.counters.remembered(KEY)
+
+
+async def test_nothing_but_hashes_is_kept(database_url: str) -> None:
+    """And by the database's clock."""
+    async with counting_in(database_url) as counters:
+        await counters.add(KEY, 60)
+    rows = await execute(
+        database_url, "SELECT key, total, ends_at BETWEEN now() AND now() + '1 min' FROM auth.counters"
+    )
+    assert [tuple(row) for row in rows] == [(KEY, 1, True)]
+
+
+async def test_sweeping(database_url: str) -> None:
+    """What is over goes, however much it is; what isn't stays."""
+    await execute(
+        database_url,
+        "INSERT INTO auth.counters SELECT sha256(n::text::bytea), n, now() - interval '1 s'"
+        f" FROM generate_series(1, {2 * BATCH + 1}) AS n",
+    )
+    async with counting_in(database_url) as counters:
+        await counters.add(KEY, 60)
+        assert await counters.sweep() == 2 * BATCH + 1
+        assert await counters.sweep() == 0
+    assert [row[0] for row in await execute(database_url, "SELECT key FROM auth.counters")] == [KEY]
+
+
+async def test_store_that_is_away() -> None:
+    """It says so, and says it soon."""
+    database = Database(
+        f"postgresql://nobody@127.0.0.1:{free_port()}/nothing", role="eventboard_auth", size=1, connect_timeout=1
+    )
+    await database.open()
+    redis = RedisCounters(f"redis://127.0.0.1:{free_port()}")
+    several: list[Counters] = [DatabaseCounters(database), redis]
+    for counters in several:
+        for call in (counters.add(KEY, 60), counters.remember(KEY, 60), counters.remembered(KEY)):
+            with pytest.raises(ServiceError) as refusal:
+                await call
+            assert (refusal.value.code, refusal.value.retry_after) == (Code.UNAVAILABLE, 1)
+    await redis.close()
+    await database.close()
