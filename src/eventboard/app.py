@@ -301,6 +301,7 @@ class _Parts:
             login_failures=limit("login_failures", given.failure_window),
             login_failures_by_account=limit("login_failures_by_account", given.account_window),
             known_for=given.known_for,
+            password_failures=Limit("password-failures", given.login_failures, given.failure_window),
             signup_by_address=limit("signup_by_address", given.window),
             signup_by_account=limit("signup_by_account", given.account_window),
             refresh_by_address=limit("refresh_by_address", given.window),

@@ -166,6 +166,21 @@ def test_many_addresses_try_one_account(faces: Faces, address: str) -> None:
     assert statuses([faces.log_in(email, address, WRONG) for _ in range(5)]) == {401: 4, 429: 1}
 
 
+def test_present_password(faces: Faces) -> None:
+    """Whoever holds somebody's token may try four; then not even the right one changes it."""
+    member = faces.boards[0].member(faces.organization.id, "USER")
+
+    def change(current: str) -> httpx.Response:
+        return member.http.post("/auth/password", json={"currentPassword": current, "newPassword": f"{PASSWORD} 2"})
+
+    assert statuses([change(WRONG) for _ in range(4)]) == {403: 4}
+    refused = change(PASSWORD)
+    assert_problem(refused, "too-many-requests")
+    assert refused.json()["detail"] == "The limit password-failures is used up: 4 in 900 s."
+    faces.age()
+    assert change(PASSWORD).status_code == 204
+
+
 def test_sign_ups(faces: Faces, address: str) -> None:
     """Three of an address are looked at, two of an e-mail address, of many at once."""
     body = {"password": PASSWORD, "firstName": "Nia", "lastName": "New", "organizationName": "Taken by nobody"}

@@ -69,18 +69,13 @@ class Accounts(Part):
         email = email_key(command.email)
         with self._limits.login(email, command.address) as tally:
             await tally.begin()
-            try:
-                user = await self._tried(email, command.password)
-            except ServiceError:
-                # Nobody could look: too many log-ins wait already, or the database is away.
-                await tally.take_back()
-                raise
+            user = await tally.tried(self._whose(email, command.password))
             if user is None:
                 raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
             await tally.succeeded()
             return logged_in(await self._enter(user, command), tally.quotas)
 
-    async def _tried(self, email: str, password: str) -> Any | None:
+    async def _whose(self, email: str, password: str) -> Any | None:
         """The user of that e-mail address, where the password is theirs."""
         async with self._database.reading(None) as connection:
             user = await connection.one(store.USER_BY_EMAIL, email=email)
@@ -158,8 +153,11 @@ class Accounts(Part):
             raise refused("its membership has ended")
         change = command.change
         _refuse(password_errors("/newPassword", change.new_password, row["email"], row["name"]))
-        if not await self._passwords.verify(row["password_hash"], change.current_password):
-            raise ServiceError(Code.FORBIDDEN, "The current password is wrong.")
+        with self._limits.tally() as tally:
+            await self._limits.password(tally, caller.user_id)
+            if not await tally.tried(self._passwords.verify(row["password_hash"], change.current_password)):
+                raise ServiceError(Code.FORBIDDEN, "The current password is wrong.")
+            await tally.take_back()
         password_hash = await self._passwords.hash(change.new_password)
         async with self._database.transaction(None, caller.user_id) as connection:
             still_open = await connection.all(store.LOCK_SESSIONS, user_id=caller.user_id)

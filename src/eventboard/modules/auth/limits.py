@@ -8,8 +8,9 @@ is left of it: who asks about an account that isn't theirs would see what its ow
 
 import hashlib
 import math
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
@@ -20,6 +21,8 @@ from eventboard.modules.auth.counters import Counters
 from eventboard.platform.errors import Code, ServiceError, too_many
 from eventboard.platform.metrics import Counter, Metrics, rejections, unlimited
 from eventboard.platform.quotas import Quota
+
+Outcome = TypeVar("Outcome")
 
 # An address that an account was logged in to from.
 KNOWN = "known"
@@ -40,6 +43,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     login_failures: Limit
     login_failures_by_account: Limit
     known_for: int
+    password_failures: Limit
     signup_by_address: Limit
     signup_by_account: Limit
     refresh_by_address: Limit
@@ -77,6 +81,10 @@ class Limits:
     async def refresh_of(self, tally: "Tally", user_id: UUID) -> None:
         await self._open(tally, self._rules.refresh_by_account, str(user_id))
 
+    async def password(self, tally: "Tally", user_id: UUID) -> None:
+        """Whoever has taken somebody's token may not guess their password at leisure."""
+        await tally.count_as_failed(self._rules.password_failures, str(user_id))
+
     def tally(self) -> "Tally":
         return Tally(self._counters, self._rejected)
 
@@ -104,6 +112,7 @@ class Tally:
     def __init__(self, counters: Counters, rejected: Counter) -> None:
         self._counters = counters
         self._rejected = rejected
+        self._failed: list[tuple[Limit, tuple[str, ...]]] = []
         self.quotas: tuple[Quota, ...] = ()
 
     def __enter__(self) -> Self:
@@ -121,6 +130,25 @@ class Tally:
         if quota is not None and told:
             self.quotas = (*self.quotas, quota)
 
+    async def count_as_failed(self, limit: Limit, *subject: str) -> None:
+        """From the beginning, until it is taken back: of many at once no more than the limit try a password."""
+        await self.count(limit, *subject)
+        self._failed.append((limit, subject))
+
+    async def tried(self, trying: Awaitable[Outcome]) -> Outcome:
+        """What could not be tried, because too many others are or the database is away, has not failed."""
+        try:
+            return await trying
+        except ServiceError:
+            await self.take_back()
+            raise
+
+    async def take_back(self) -> None:
+        """As if nothing had failed."""
+        for limit, subject in self._failed:
+            if limit.most:
+                await self._counters.add(key_of(limit.name, *subject), limit.window, -1)
+
     async def _counted(self, limit: Limit, *subject: str) -> Quota | None:
         """What is left is below zero where it is too much. None where there is no limit."""
         if not limit.most:
@@ -135,8 +163,6 @@ class Tally:
 
 
 class LoginTally(Tally):
-    """An attempt counts as failed from its beginning: of many at once no more than the limit try a password."""
-
     def __init__(self, counters: Counters, rejected: Counter, rules: Rules, email: str, address: str) -> None:
         super().__init__(counters, rejected)
         self._rules = rules
@@ -148,25 +174,18 @@ class LoginTally(Tally):
         if self._address:
             await self.count(rules.login_by_address, self._address)
         # One address that is out of tries uses up nothing of its account's.
-        await self.count(rules.login_failures, *who)
-        quota = await self._counted(rules.login_failures_by_account, self._email)
+        await self.count_as_failed(rules.login_failures, *who)
+        of_account = rules.login_failures_by_account
+        quota = await self._counted(of_account, self._email)
         if quota is not None and quota.left < 0 and not await self._counters.remembered(key_of(KNOWN, *who)):
             raise self._refusal(quota)
+        self._failed.append((of_account, (self._email,)))
 
     async def succeeded(self) -> None:
         """The password was right."""
         await self.take_back()
         if self._rules.login_failures_by_account.most:
             await self._counters.remember(key_of(KNOWN, self._email, self._address), self._rules.known_for)
-
-    async def take_back(self) -> None:
-        """As if no password had been tried."""
-        await self._take_back(self._rules.login_failures, self._email, self._address)
-        await self._take_back(self._rules.login_failures_by_account, self._email)
-
-    async def _take_back(self, limit: Limit, *subject: str) -> None:
-        if limit.most:
-            await self._counters.add(key_of(limit.name, *subject), limit.window, -1)
 
 
 def key_of(name: str, *subject: str) -> bytes:
