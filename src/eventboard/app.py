@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from eventboard.adapters.addresses import origins_of
 from eventboard.adapters.client import Transport, client
@@ -38,12 +38,14 @@ from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.modules.events.contract import Events
 from eventboard.modules.events.service import EventsService
 from eventboard.modules.events.sweeps import EXPIRED_KEYS
+from eventboard.platform import context
 from eventboard.platform.admin import Admin, Page, beside
 from eventboard.platform.asgi import App
 from eventboard.platform.database import Database, level_check
 from eventboard.platform.group import Place
 from eventboard.platform.health import Check, Checks, Peer, State, health_pages, health_routes
 from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
+from eventboard.platform.logs import Log
 from eventboard.platform.metrics import Metrics, metrics_page
 from eventboard.platform.process import ProcessWatch
 from eventboard.platform.standing import Standing, StandingVerifier
@@ -98,15 +100,21 @@ def admin_port_of(settings: Settings, target: Iterable[str]) -> int:
     return (port and port + ADMIN_ABOVE) if admin_port is None else admin_port
 
 
-def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None = None) -> Application:
-    """`place` is a worker's in its group. Raises SettingsError and KeyFileError."""
+def build(
+    settings: Settings, target: frozenset[str] = ALL, *, place: Place | None = None, log: Log | None = None
+) -> Application:
+    """`place` is a worker's in its group; without a `log` no request has a line. Raises SettingsError, KeyFileError."""
     gate = Gate(settings.server.max_requests)
     metrics = Metrics(place)
+    if log is not None:
+        log.counted(metrics)
     parts = _Parts(settings, gate, metrics)
     tokens = settings.tokens
 
     async def fetch_keys() -> PublicKeys:
-        return await auth.keys(GetKeys())
+        # Asked in the middle of a request, which it isn't.
+        with context.use(replace(context.current(), notes=context.Notes())):
+            return await auth.keys(GetKeys())
 
     async def ask(caller: Principal) -> Standing:
         validity = await auth.validate_user(
@@ -177,9 +185,9 @@ def build(settings: Settings, target: frozenset[str] = ALL, place: Place | None 
         app = beside(app, admin, tuple(pages))
     if rpc is None:
         headers = public_headers(hsts=settings.server.hsts == "on")
-        front = Front(app, gate, refuse_as_problem, headers, metrics, recorder, timed=True)
+        front = Front(app, gate, refuse_as_problem, headers, metrics, recorder, log, timed=True)
     else:
-        front = Front(mount(app, rpc), gate, refuse_as_failure, {}, metrics, recorder)
+        front = Front(mount(app, rpc), gate, refuse_as_failure, {}, metrics, recorder, log)
     return Application(front, gate, admin, Admin(told))
 
 

@@ -72,7 +72,12 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
     from eventboard.server import Listeners, ServeError, encryption, listening, serve
     from eventboard.workers import supervise
 
-    logs.configure(level=settings.logs.level, json=settings.logs.format == "json")
+    log = logs.configure(
+        level=settings.logs.level,
+        json=settings.logs.format == "json",
+        service=given.target,
+        values=settings.environment == "development",
+    )
     try:
         target = target_of(given.target)
     except ValueError as error:
@@ -87,11 +92,16 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
             numbers = [*map(int, given.listeners.split(",")), place.listener]
             with ExitStack() as stack:
                 public, admin, own = (stack.enter_context(socket(fileno=number)) for number in numbers)
-                serve(build(settings, target, place), Listeners(public, admin, own), server, parent=given.parent)
+                serve(
+                    build(settings, target, place=place, log=log),
+                    Listeners(public, admin, own),
+                    server,
+                    parent=given.parent,
+                )
             return 0
         with listening(settings, target) as listeners:
             # With workers, too: what is wrong is said here once, instead of by each of them.
-            app = build(settings, target)
+            app = build(settings, target, log=log)
             encryption(server)
             if given.workers > 1:
                 worker = ["serve", "--target", given.target]

@@ -88,6 +88,7 @@ def _method(
             raise ServiceError(Code.DEADLINE_EXCEEDED, f"{operation.name} was not done within its {seconds:g} s.")
 
     async def call(request: Any) -> Any:
+        context.current().notes.operation = operation.name
         begun = time.perf_counter()
         try:
             result = await bounded(request)

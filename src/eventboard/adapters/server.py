@@ -62,18 +62,22 @@ class RpcServer:
         headers = dict(scope["headers"])
         trusted = compare_digest(headers.get(b"authorization", b""), self._expected)
         served = self._served.get(scope["path"])
+        notes = context.current().notes
         if served is not None:
             # By Litestar's name for a route's template, where Front looks for it.
             scope["path_template"] = scope["path"]
             tracing.be(served.span, served.operation)
+            notes.operation = served.operation
         try:
             status, body = 200, await self._answer(scope, headers, served, receive, trusted=trusted)
         except ServiceError as error:
             tracing.failed(error.code.value)
+            notes.failed(error, error.code)
             status, body = wire.failure(error)
         except Exception as error:  # noqa: BLE001 - a bug here is this side's, and is told as such
             logger.opt(exception=error).error("{} failed", scope["path"])
             tracing.failed(type(error).__name__)
+            notes.code = Code.INTERNAL
             status, body = wire.failure(bug())
         answered = [(b"content-type", wire.MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
         if served is not None:

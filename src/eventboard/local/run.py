@@ -23,7 +23,7 @@ from eventboard.settings import Settings
 
 def run(settings: Settings, *, reload: bool, services: bool) -> int:
     """The exit code. What goes wrong is one line."""
-    logs.configure(level=settings.logs.level, json=settings.logs.format == "json")
+    log = logs.configure(level=settings.logs.level, json=settings.logs.format == "json", service="all", values=True)
     try:
         # First of all: a port that is taken is no reason to start and stop a database.
         port = port_of(settings, ALL)
@@ -36,7 +36,7 @@ def run(settings: Settings, *, reload: bool, services: bool) -> int:
                 listeners.close()
                 return serve_as_services(settings, port, announce=_greeting(settings, port))
             else:
-                serve(build(settings), listeners, settings.server, announce=_greeting(settings, port))
+                serve(build(settings, log=log), listeners, settings.server, announce=_greeting(settings, port))
     except (ServeError, PostgresError, TaskError, KeyFileError) as error:
         print(f"eventboard: {error}", file=sys.stderr)
         return 1

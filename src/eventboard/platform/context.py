@@ -5,14 +5,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 from uuid import uuid4
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 # What is passed on and not looked into; longer ones may be dropped (W3C Trace Context, section 3.3.1.5).
 TRACESTATE = re.compile(r"[\t\x20-\x7e]{0,512}")
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Notes(Struct):
+    """What the log's line of a request tells beside it, noted by whoever knows it. `caller` is a verified Principal."""
+
+    operation: str = ""
+    caller: Any = None
+    code: str = ""
+    cause: str = ""
+
+    def failed(self, error: Exception, code: str) -> None:
+        self.code = code
+        # What it came of, by its type alone: what it says may hold values.
+        self.cause = "" if error.__cause__ is None else type(error.__cause__).__name__
 
 
 class Context(Struct, frozen=True):
@@ -25,6 +40,7 @@ class Context(Struct, frozen=True):
     traceparent: str = ""
     deadline: float | None = None
     tracestate: str = ""
+    notes: Notes = field(default_factory=Notes)
 
 
 _current: ContextVar[Context] = ContextVar("eventboard_context")
@@ -37,6 +53,11 @@ def new_correlation_id() -> str:
 def current() -> Context:
     """The call's context; outside any call, one with a new correlation id."""
     return _current.get(None) or Context(new_correlation_id())
+
+
+def known() -> Context | None:
+    """The call's context; outside any call there is none."""
+    return _current.get(None)
 
 
 @contextmanager

@@ -76,15 +76,19 @@ class Checks:
         self._down: set[str] = set()
 
     async def own(self) -> Health:
+        # Before they are asked: a full pool is full no more when the one who waits for it has given up.
+        told = [(name, state()) for states in self._states for name, state in states.items()]
         here = await self._judged(self._own)
-        for states in self._states:
-            here |= {name: replace(here[name], **state()) for name, state in states.items()}
+        for name, state in told:
+            here[name] = replace(here[name], **state)
         return self._health(here)
 
     async def all(self) -> Health:
-        there = await self._judged({name: peer.check for name, peer in self._peers.items()})
+        here, there = await asyncio.gather(
+            self.own(), self._judged({name: peer.check for name, peer in self._peers.items()})
+        )
         there = {name: replace(part, **self._peers[name].state()) for name, part in there.items()}
-        return self._health({**(await self.own()).parts, **there})
+        return self._health({**here.parts, **there})
 
     def _health(self, parts: dict[str, Part]) -> Health:
         return Health(status=_all_up(parts.values()), version=self._version, parts=parts)

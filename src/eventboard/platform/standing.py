@@ -73,6 +73,7 @@ class StandingVerifier:
 
     async def _standing(self, token: str) -> Principal:
         principal = await self._verify(token)
+        context.current().notes.caller = principal
         known = self._known.get(principal)
         age = STALE if known is None else self._clock() - known.at
         if age >= FRESH:

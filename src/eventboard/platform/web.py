@@ -16,6 +16,7 @@ from loguru import logger
 from eventboard.platform import context, tracing
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.logs import Log
 from eventboard.platform.metrics import Metrics, rejections
 from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
 from eventboard.platform.quotas import quota_headers
@@ -75,6 +76,7 @@ class Front:
         headers: Mapping[str, str],
         metrics: Metrics | None = None,
         recorder: Recorder | None = None,
+        log: Log | None = None,
         *,
         timed: bool = False,
     ) -> None:
@@ -94,6 +96,7 @@ class Front:
         self._refuse = refuse
         self._recorder = recorder
         self._timed = timed and recorder is not None
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -140,10 +143,8 @@ class Front:
                 method = scope["method"] if scope["method"] in METHODS else "_OTHER"
                 route = scope.get("path_template", "")
                 self._requests.observe(seconds, method, route, status or "")
-                elapsed = seconds * 1000
-                logger.bind(correlation_id=correlation_id).info(
-                    "{} {} {} {:.1f} ms", scope["method"], path_of(scope), status or "-", elapsed
-                )
+                if self._log is not None:
+                    self._log.request(scope["method"], path_of(scope), status, seconds, about)
                 if recorder is not None and whole is not None:
                     # After the line of the log, which is in the trace.
                     recorder.end(whole, method, route, status, keep=not scope["path"].startswith(UNASKED))
@@ -222,6 +223,7 @@ def _options(path: str, allowed: str) -> HTTPRouteHandler:
 def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
     # A write with the client's own key happens once, however often it is sent.
     safe = is_safe(request.method) or (_takes_key(request.scope) and "idempotency-key" in request.headers)
+    context.current().notes.failed(error, error.code)
     status, headers, body = problem(error, safe=safe)
     if error.key_status is not None:
         headers[KEY_STATUS] = error.key_status.value
@@ -243,9 +245,7 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
 
 
 def unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    logger.bind(correlation_id=context.current().correlation_id).opt(exception=error).error(
-        "{} {} failed", request.method, path_of(request.scope)
-    )
+    logger.opt(exception=error).error("{} {} failed", request.method, path_of(request.scope))
     return service_error(request, bug())
 
 
