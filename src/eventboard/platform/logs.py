@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -78,6 +78,8 @@ class Writer:
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._told = 0
         self.dropped = 0
+        # The line that says how many lines were dropped.
+        self.say: Callable[[int], bytes] = lambda dropped: b"%d lines were dropped\n" % dropped
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -100,9 +102,8 @@ class Writer:
             more = batch[-1] is not None
             self._write([line for line in batch if line is not None])
             if dropped := self.dropped - self._told:
-                self._told = self.dropped
-                # Through loguru, so that it looks like any other line.
-                logger.warning("{} lines of this log were dropped: they were read too slowly", dropped)
+                self._told += dropped
+                self._write([self.say(dropped)])
             if more:
                 time.sleep(GATHER)
 
@@ -145,6 +146,7 @@ class Log:
         self._values = values
         self._writer = writer
         self._colour = colour
+        writer.say = self._dropped
         self._encode = msgspec.json.Encoder().encode
 
     def request(self, method: str, path: str, status: int, seconds: float, of: context.Context) -> None:
@@ -215,6 +217,12 @@ class Log:
             lines = traceback.format_exception(error) if self._values else _shown(told(error))
             said = "\n".join((said, "".join(lines).rstrip()))
         self._writer.put(self._text(level, said, correlation_id))
+
+    def _dropped(self, count: int) -> bytes:
+        said = f"{count} lines of this log were dropped: they were read too slowly"
+        if not self._json:
+            return self._text("WARNING", said, "")
+        return self._encoded(Line(timestamp=_now(), level="WARNING", service=self._service, message=said))
 
     def _encoded(self, line: Line) -> bytes:
         try:
