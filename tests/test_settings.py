@@ -442,6 +442,26 @@ def test_sender_that_is_no_address(key_file: Path, sender: str) -> None:
     assert refused_start(given, "all").startswith("EVENTBOARD_MAIL_SENDER: ")
 
 
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "proxy", "*", "10.0.0.0/8; fd00::/8"])
+def test_proxies_that_are_no_networks(key_file: Path, value: str) -> None:
+    """They stop the start: an address that nobody meant would be believed, or none."""
+    with pytest.raises(SettingsError) as refusal:
+        build(
+            load({"EVENTBOARD_TOKENS_KEY_FILE": str(key_file), "EVENTBOARD_SERVER_TRUSTED_PROXIES": value}),
+            target_of("all"),
+        )
+    assert str(refusal.value).startswith("EVENTBOARD_SERVER_TRUSTED_PROXIES: ")
+
+
+def test_store_of_limits_that_is_none(key_file: Path) -> None:
+    """It is Redis or Valkey; the line doesn't repeat the password."""
+    url = "postgresql://me:secret@host/db"
+    with pytest.raises(SettingsError) as refusal:
+        build(load({"EVENTBOARD_TOKENS_KEY_FILE": str(key_file), "EVENTBOARD_LIMITS_STORE_URL": url}), target_of("all"))
+    assert str(refusal.value).startswith("EVENTBOARD_LIMITS_STORE_URL: ")
+    assert "secret" not in str(refusal.value)
+
+
 def test_every_target_has_a_port() -> None:
     """A process without a port of its own is where its peers look for it."""
     assert PORTS == {"gateway": 3000, "auth": 3001, "events": 3002}
