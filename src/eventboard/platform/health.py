@@ -76,19 +76,18 @@ class Checks:
         self._down: set[str] = set()
 
     async def own(self) -> Health:
-        # Before they are asked: a full pool is full no more when the one who waits for it has given up.
-        told = [(name, state()) for states in self._states for name, state in states.items()]
-        here = await self._judged(self._own)
-        for name, state in told:
-            here[name] = replace(here[name], **state)
-        return self._health(here)
+        return self._health(await self._judged(self._own))
 
     async def all(self) -> Health:
+        # Before they are asked: a full pool is full no more when the one who waits for it has given up.
+        told = [(name, state()) for states in self._states for name, state in states.items()]
         here, there = await asyncio.gather(
-            self.own(), self._judged({name: peer.check for name, peer in self._peers.items()})
+            self._judged(self._own), self._judged({name: peer.check for name, peer in self._peers.items()})
         )
+        for name, state in told:
+            here[name] = replace(here[name], **state)
         there = {name: replace(part, **self._peers[name].state()) for name, part in there.items()}
-        return self._health({**here.parts, **there})
+        return self._health({**here, **there})
 
     def _health(self, parts: dict[str, Part]) -> Health:
         return Health(status=_all_up(parts.values()), version=self._version, parts=parts)
