@@ -196,7 +196,7 @@ class _Walk:
     def limits(self) -> None:
         """Whoever has tried too often is refused; so many tries stand for all of them."""
         for name, most, who in (
-            ("login-failures", 299, ("tried@walk.example", "127.0.0.1")),
+            ("login-failures", 2999, ("tried@walk.example", "127.0.0.1")),
             ("signup-by-account", 1000, ("tried@walk.example",)),
         ):
             self._board.sql(
