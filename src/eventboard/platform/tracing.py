@@ -7,10 +7,11 @@ exports them works on the tuples, later (docs/decisions/0012-spans-as-tuples.md)
 import random
 import re
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -38,22 +39,31 @@ SERIALIZATION = "Response serialization"
 # What the name of a module's work ends with.
 SERVICE = " Service"
 
+
 # What Server-Timing calls them. A service is called by its name: "Events Service" is events.
-_TIMINGS = {
-    GATEWAY: "gateway",
-    JWT: "jwt",
-    CALL: "call",
-    WAIT: "wait",
-    CONNECTION: "db",
-    BEGIN: "db",
-    QUERY: "db",
-    COMMIT: "db",
-    IDEMPOTENCY: "idempotency",
-    RECORD: "idempotency",
-    FIRST: "idempotency",
-    PASSWORD: "hash",
-    SERIALIZATION: "serialize",
-}
+class _Timings(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        timing = self[name] = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else ""
+        return timing
+
+
+_TIMINGS = _Timings(
+    {
+        GATEWAY: "gateway",
+        JWT: "jwt",
+        CALL: "call",
+        WAIT: "wait",
+        CONNECTION: "db",
+        BEGIN: "db",
+        QUERY: "db",
+        COMMIT: "db",
+        IDEMPOTENCY: "idempotency",
+        RECORD: "idempotency",
+        FIRST: "idempotency",
+        PASSWORD: "hash",
+        SERIALIZATION: "serialize",
+    }
+)
 
 # A later version may say more after the flags (W3C Trace Context, section 4.3); ids of zeros alone are invalid.
 _TRACEPARENT = re.compile(
@@ -62,6 +72,8 @@ _TRACEPARENT = re.compile(
 )
 SAMPLED = 1
 _ID = (1 << 64) - 1
+
+_now = time.perf_counter
 
 # Spans of one request; a request that waits and looks for its whole budget has some two hundred. Of a reply's, which
 # cross in a header, fewer.
@@ -128,7 +140,7 @@ class Trace:
         self.status = 0
         self.ended = 0.0
         self.at = time.time()
-        self.begun = time.perf_counter()
+        self.begun = _now()
 
     def id_of(self, number: int) -> int:
         """The id of a span that this process recorded."""
@@ -142,26 +154,27 @@ class Span:
     """
 
     __slots__ = ("begun", "detail", "failure", "name", "number", "parent", "token", "trace")
+    # Of the whole of a request alone: what of it fails ends with an exception.
+    failure: str
+    trace: Trace | None
 
     def __init__(self, name: str, detail: str = "") -> None:
         self.name = name
         self.detail = detail
-        self.failure = ""
-        self.trace: Trace | None = None
 
     def __enter__(self) -> Self:
         outer = _span.get()
-        if outer is None:
+        trace = self.trace = None if outer is None else outer.trace
+        if outer is None or trace is None:
             return self
-        trace = outer.trace
-        if trace is None or trace.count >= MOST:
+        number = trace.count + 1
+        if number > MOST:
+            self.trace = None
             return self
-        self.trace = trace
-        trace.count += 1
-        self.number = trace.count
+        trace.count = self.number = number
         self.parent = outer.number
         self.token: Token[Span | None] = _span.set(self)
-        self.begun = time.perf_counter()
+        self.begun = _now()
         return self
 
     def __exit__(
@@ -169,11 +182,10 @@ class Span:
     ) -> None:
         trace = self.trace
         if trace is not None:
-            ended = time.perf_counter()
+            ended = _now()
             _span.reset(self.token)
-            if kind is not None:
-                self.failure = error.code.value if isinstance(error, ServiceError) else kind.__name__
-            trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, self.failure))
+            failure = "" if kind is None else error.code.value if isinstance(error, ServiceError) else kind.__name__
+            trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, failure))
 
     def traceparent(self) -> str:
         """What a call that leaves from here says; "" outside a request."""
@@ -191,7 +203,7 @@ class Span:
             return
         whole = max((ended for _, _, _, _, ended, _, _ in spans), default=0) / 1e6
         # Two machines' clocks need not agree: what was not there was spent in equal parts on the way there and back.
-        begun = self.begun + max(0.0, time.perf_counter() - self.begun - whole) / 2
+        begun = self.begun + max(0.0, _now() - self.begun - whole) / 2
         first = trace.count + 1
         trace.count += MOST_IN_REPLY
         for number, parent, name, start, end, detail, failure in spans[:MOST_IN_REPLY]:
@@ -218,6 +230,7 @@ class Recorder:
     def begin(self, correlation_id: str, traceparent: str) -> Span:
         """The span of the whole request, which `end` ends."""
         whole = Span(self._name)
+        whole.failure = ""
         trace = whole.trace = Trace(correlation_id, parsed(traceparent) if traceparent else None, self._bound)
         whole.number, whole.parent = 0, -1
         whole.begun = trace.begun
@@ -229,7 +242,7 @@ class Recorder:
         trace = whole.trace
         if trace is None:
             return
-        trace.ended = time.perf_counter()
+        trace.ended = _now()
         _span.reset(whole.token)
         trace.method, trace.route, trace.status = method, route, status
         trace.spans.append((0, -1, whole.name, whole.begun, trace.ended, whole.detail, whole.failure))
@@ -292,9 +305,10 @@ def since(begun: float, name: str) -> None:
     trace = None if outer is None else outer.trace
     if outer is not None and trace is not None and trace.count < MOST:
         trace.count += 1
-        trace.spans.append((trace.count, outer.number, name, begun, time.perf_counter(), "", ""))
+        trace.spans.append((trace.count, outer.number, name, begun, _now(), "", ""))
 
 
+@cache
 def service(module: str) -> str:
     """What the span of a module's work is called."""
     return module.title() + SERVICE
@@ -305,7 +319,7 @@ def reply() -> bytes:
     whole = _span.get()
     if whole is None or whole.trace is None:
         return b""
-    origin, now = whole.begun, time.perf_counter()
+    origin, now = whole.begun, _now()
     spans = [(0, -1, whole.name, 0, int((now - origin) * 1e6), whole.detail, whole.failure)]
     for number, parent, name, begun, ended, detail, failure in whole.trace.spans[: MOST_IN_REPLY - 1]:
         spans.append((number, parent, name, int((begun - origin) * 1e6), int((ended - origin) * 1e6), detail, failure))
@@ -317,20 +331,17 @@ def server_timing(whole: Span, *, parts: bool) -> str:
 
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
-    told = f"gateway;dur={(time.perf_counter() - whole.begun) * 1000:.1f}"
-    if not parts or whole.trace is None:
-        return told
-    sums: defaultdict[str, float] = defaultdict(float)
-    for spans in (whole.trace.spans, whole.trace.remote):
-        for _, _, name, begun, ended, _, _ in spans:
-            sums[name] += ended - begun
-    by_timing: defaultdict[str, float] = defaultdict(float)
-    for name, seconds in sums.items():
-        timing = _TIMINGS.get(name) or _timing_of_service(name)
-        if timing:
-            by_timing[timing] += seconds
-    return ", ".join([told, *(f"{name};dur={seconds * 1000:.1f}" for name, seconds in by_timing.items())])
+    sums = {"gateway": _now() - whole.begun}
+    if parts and whole.trace is not None:
+        known = sums.get
+        for spans in (whole.trace.spans, whole.trace.remote):
+            for _, _, name, begun, ended, _, _ in spans:
+                if timing := _TIMINGS[name]:
+                    sums[timing] = known(timing, 0.0) + (ended - begun)
+    # All of them formatted at once: one by one takes twice as long.
+    return _form(tuple(sums)) % tuple([seconds * 1000 for seconds in sums.values()])
 
 
-def _timing_of_service(name: str) -> str:
-    return name.removesuffix(" Service").lower() if name.endswith(" Service") else ""
+@lru_cache(maxsize=256)
+def _form(timings: tuple[str, ...]) -> str:
+    return ", ".join(f"{timing};dur=%.1f" for timing in timings)
