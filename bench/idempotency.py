@@ -30,10 +30,11 @@ from eventboard.demo import PASSWORD, demo_id
 from eventboard.local.postgres import start
 from eventboard.modules.events.contract import CreateEvent, EventDraft
 from eventboard.modules.events.service import EventsService
-from eventboard.modules.events.sweeper import Sweeper
+from eventboard.modules.events.sweeps import EXPIRED_KEYS
 from eventboard.platform.contract import IdempotencyKey
 from eventboard.platform.database import Database
 from eventboard.platform.identity import Principal, Role
+from eventboard.platform.sweeper import Sweeper
 
 ROUNDS = 5
 SECONDS = 3  # of load in a round
@@ -195,7 +196,7 @@ async def _sweep(url: str) -> dict[str, Any]:
     await connection.execute("VACUUM (ANALYZE) events.idempotency_keys")
     database = Database(url, role="eventboard_sweeper", size=1, connect_timeout=2)
     await database.open()
-    sweeper = Sweeper(database, every=60)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
     begun = time.monotonic()
     swept = await sweeper.sweep()
     took = time.monotonic() - begun
