@@ -21,7 +21,6 @@ REQUESTS = "http_server_request_duration_seconds_count"
 CALLS = "rpc_client_call_duration_seconds_count"
 RETRIES = "eventboard_rpc_retries_total"
 OPENED, REFUSED = "eventboard_breaker_opened_total", "eventboard_breaker_refused_total"
-STANDING = "eventboard_standing_unanswered_total"
 
 
 def state(told: dict[str, float], module: str) -> str:
@@ -72,8 +71,8 @@ def nervous(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield three
 
 
-def test_breaker_and_standing(nervous: Services) -> None:
-    """Its state is a gauge; opening and refusing are counted. Who was let in without auth's answer is counted, too."""
+def test_breaker(nervous: Services) -> None:
+    """Its state is a gauge; opening and refusing are counted."""
     gateway = nervous.gateway.process
     with closing(Board(nervous.gateway.url, nervous.database_url)) as board:
         user = board.organization().user
