@@ -14,8 +14,9 @@ import httpx
 from argon2 import PasswordHasher
 
 from eventboard.modules.auth.names import name_key
+from tests.support import canaries
 
-PASSWORD = "correct horse battery"
+PASSWORD = canaries.PASSWORD
 _HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 _numbers = itertools.count(1)
 # A client that is given none loads the machine's certificates, which takes 20 ms.
@@ -89,7 +90,8 @@ class Board:
 
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=_NO_TLS)
+        hooks = {"response": [canaries.remember_answer]}
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=_NO_TLS, event_hooks=hooks)
         self._clients.append(client)
         return client
 

@@ -15,6 +15,9 @@ from typing import IO
 
 import httpx
 
+from eventboard.local.postgres import SUPERUSER
+from tests.support.canaries import DATABASE_PASSWORD, leaks
+
 # Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
 PATIENCE = 30.0
 
@@ -45,12 +48,18 @@ class Process:
 
 
 def environment(values: Mapping[str, str]) -> dict[str, str]:
-    """This process's, without settings of its own."""
+    """This process's, without settings of its own. The database's account gets a password, so that it can leak."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBOARD_")}
-    return {**mine, **QUICK, **values}
+    account, secret = f"://{SUPERUSER}@", f"://{SUPERUSER}:{DATABASE_PASSWORD}@"
+    return {**mine, **QUICK, **{name: value.replace(account, secret) for name, value in values.items()}}
 
 
 PROGRAM = ("-m", "eventboard")
+
+
+def _secrets(settings: Mapping[str, str]) -> list[str]:
+    """What is shorter would be found in innocent words."""
+    return [value for name, value in settings.items() if name.endswith(("CREDENTIAL", "PASSWORD")) and len(value) > 7]
 
 
 @contextmanager
@@ -79,6 +88,7 @@ def spawned(*arguments: str, program: Sequence[str] = PROGRAM, **settings: str) 
                 popen.kill()
                 popen.wait()
                 raise
+        assert leaks(process.output, _secrets(settings)) == [], "it has printed a secret"
 
 
 @contextmanager
