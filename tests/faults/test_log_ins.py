@@ -63,7 +63,10 @@ async def auth(database_url: str) -> AsyncIterator[AuthService]:
 
     await database.open()
     verify = TokenVerifier(fetch_keys, issuer="test", audience="test")
-    lifetimes, limits = Lifetimes(session=60, longest_session=600, invitation=60), Limits(DatabaseCounters(database), no_rules())
+    lifetimes, limits = (
+        Lifetimes(session=60, longest_session=600, invitation=60),
+        Limits(DatabaseCounters(database), no_rules()),
+    )
     yield AuthService(database, passwords, issuer, verify, PrintedMail(), lifetimes, limits)
     await database.close()
     passwords.close()
@@ -90,9 +93,7 @@ async def test_unknown_account_takes_as_long(auth: AuthService) -> None:
             )
     longer = chance_of_longer(known, unknown)
     medians = [statistics.median(times) * 1000 for times in (known, unknown)]
-    print(
-        f"known {medians[0]:.2f} ms, unknown {medians[1]:.2f} ms; a known one takes longer with a chance of {longer:.3f}"
-    )
+    print(f"known {medians[0]:.2f} ms, unknown {medians[1]:.2f} ms; chance of a known one's taking longer {longer:.3f}")
     assert LEAST < longer < MOST
 
 
