@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -75,7 +76,7 @@ async def auth(database_url: str) -> AsyncIterator[AuthService]:
 async def test_unknown_account_takes_as_long(auth: AuthService) -> None:
     """A thousand log-ins of either kind can't be told apart by their times."""
     email = f"{uuid4().hex}@example.com"
-    person = {"email": email, "password": PASSWORD, "first_name": "Nia", "last_name": "New"}
+    person: dict[str, Any] = {"email": email, "password": PASSWORD, "first_name": "Nia", "last_name": "New"}
     await auth.signup(SignupFrom(**person, organization_name=uuid4().hex))
 
     async def seconds(email: str) -> float:
@@ -85,7 +86,7 @@ async def test_unknown_account_takes_as_long(auth: AuthService) -> None:
         assert refused.value.code is Code.INVALID_CREDENTIALS
         return time.perf_counter() - begun
 
-    known, unknown = [], []
+    known, unknown = list[float](), list[float]()
     for number in range(SAMPLES):
         for kind in ("known", "unknown") if number % 2 else ("unknown", "known"):
             (known if kind == "known" else unknown).append(
