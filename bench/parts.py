@@ -16,6 +16,7 @@ import jwt
 import msgspec
 from msgspec import Struct
 
+from bench import telemetry
 from bench.data import (
     HITS,
     LARGE,
@@ -173,6 +174,10 @@ async def _workers(bench: Bench) -> Measured:
     return await in_turn(bench, (ONE, TWO_WORKERS), (READ, LIST, KEYED))
 
 
+async def _telemetry(bench: Bench) -> Measured:
+    return await telemetry.measure(bench, READ)
+
+
 async def in_turn(
     bench: Bench,
     servers: Sequence[str],
@@ -271,6 +276,7 @@ PARTS = {
     "workers": Part(_workers),
     "growth": Part(_growth, sizes=(SMALL, MIDDLE, LARGE)),
     "login": Part(_login),
+    "telemetry": Part(_telemetry),
 }
 
 

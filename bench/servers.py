@@ -67,10 +67,12 @@ def environment(data: Data, folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(name: str, environ: Mapping[str, str], source: Path = ROOT) -> Iterator[Server]:
-    """The server, once it is ready; `source` is the checkout that EventBoard is run from."""
+def running(
+    name: str, environ: Mapping[str, str], source: Path = ROOT, program: str = "eventboard"
+) -> Iterator[Server]:
+    """The server, once it is ready; `source` is the checkout that EventBoard is run from, `program` its module."""
     environ = {**environ, "PYTHONPATH": str(source / "src")}
-    serve = [sys.executable, "-m", "eventboard", "serve"]
+    serve = [sys.executable, "-m", program, "serve"]
     with ExitStack() as stack:
         begun = time.monotonic()
         if name in BASELINES:

@@ -45,3 +45,15 @@ def test_links_between_documents(document: str) -> None:
         if heading:
             headings = re.findall(r"^#+ (.+)$", other.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, target
+
+
+def test_decisions_that_the_source_names() -> None:
+    """They are there."""
+    named = {
+        name
+        for folder in ("src", "tests", "bench")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r"docs/(decisions/[\w-]+\.md)", path.read_text())
+    }
+    assert named
+    assert [name for name in named if not (ROOT / "docs" / name).is_file()] == []

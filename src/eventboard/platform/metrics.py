@@ -2,7 +2,7 @@
 
 A number is a double at a place of its own in memory. Workers map one memory and write to their own parts of it, so
 that whichever is asked adds up all of them. A part outlives its worker: who takes the place goes on counting there.
-One request's histogram costs less than a microsecond (docs/decisions/0016-metrics-in-shared-memory.md).
+One request's histogram costs less than a microsecond (docs/decisions/0013-metrics-in-shared-memory.md).
 """
 
 import mmap
