@@ -15,19 +15,10 @@ from uuid import uuid4
 import pytest
 
 from eventboard.modules.auth.contract import LoginFrom, SignupFrom
-from eventboard.modules.auth.counters import DatabaseCounters
-from eventboard.modules.auth.limits import Limits
-from eventboard.modules.auth.mail import PrintedMail
-from eventboard.modules.auth.part import Lifetimes
-from eventboard.modules.auth.passwords import Passwords
 from eventboard.modules.auth.service import AuthService
-from eventboard.modules.auth.tokens import TokenIssuer
-from eventboard.platform.database import Database
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.identity import PublicKeys, TokenVerifier
+from tests.support.auth import auth_alone
 from tests.support.board import PASSWORD, Board
-from tests.support.keys import OneKey
-from tests.support.limits import no_rules
 from tests.support.processes import serving
 
 # Of either kind; they take turns, so that whatever else the machine does falls upon both.
@@ -55,22 +46,8 @@ MEMORY = 100
 @pytest.fixture
 async def auth(database_url: str) -> AsyncIterator[AuthService]:
     """A hash takes some milliseconds here, most of a log-in."""
-    database = Database(database_url, role="eventboard_auth", size=2, connect_timeout=5)
-    passwords = Passwords(memory_kib=4096, iterations=1, workers=1, queue=10)
-    issuer = TokenIssuer(OneKey(), issuer="test", audience="test", lifetime=60)
-
-    async def fetch_keys() -> PublicKeys:
-        return issuer.public_keys
-
-    await database.open()
-    verify = TokenVerifier(fetch_keys, issuer="test", audience="test")
-    lifetimes, limits = (
-        Lifetimes(session=60, longest_session=600, invitation=60),
-        Limits(DatabaseCounters(database), no_rules()),
-    )
-    yield AuthService(database, passwords, issuer, verify, PrintedMail(), lifetimes, limits)
-    await database.close()
-    passwords.close()
+    async with auth_alone(database_url, memory_kib=4096) as service:
+        yield service
 
 
 async def test_unknown_account_takes_as_long(auth: AuthService) -> None:

@@ -10,38 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from eventboard.modules.auth.contract import Auth, RefreshFrom, Session, SignupFrom, ValidateUser, Validity
-from eventboard.modules.auth.counters import DatabaseCounters
-from eventboard.modules.auth.limits import Limits
-from eventboard.modules.auth.mail import PrintedMail
-from eventboard.modules.auth.part import Lifetimes
-from eventboard.modules.auth.passwords import Passwords
-from eventboard.modules.auth.service import AuthService
-from eventboard.modules.auth.tokens import TokenIssuer
-from eventboard.platform.database import Database
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.identity import PublicKeys, Role, TokenVerifier
-from tests.support.keys import OneKey
-from tests.support.limits import no_rules
+from eventboard.platform.identity import Role
+from tests.support.auth import auth_alone
 
 
 @pytest.fixture
 async def auth(database_url: str) -> AsyncIterator[Auth]:
-    database = Database(database_url, role="eventboard_auth", size=2, connect_timeout=5)
-    passwords = Passwords(memory_kib=8, iterations=1, workers=1, queue=10)
-    issuer = TokenIssuer(OneKey(), issuer="test", audience="test", lifetime=60)
-
-    async def fetch_keys() -> PublicKeys:
-        return issuer.public_keys
-
-    await database.open()
-    verify = TokenVerifier(fetch_keys, issuer="test", audience="test")
-    lifetimes, limits = (
-        Lifetimes(session=60, longest_session=60, invitation=60),
-        Limits(DatabaseCounters(database), no_rules()),
-    )
-    yield AuthService(database, passwords, issuer, verify, PrintedMail(), lifetimes, limits)
-    await database.close()
-    passwords.close()
+    async with auth_alone(database_url, memory_kib=8) as service:
+        yield service
 
 
 async def founded(auth: Auth) -> Session:
