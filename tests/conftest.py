@@ -1,5 +1,6 @@
 """Fixtures: one cluster for a run, one server for each worker, an organization for each test."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -14,6 +15,10 @@ from tests.support.shapes import ALL, SHAPES, Deployment, deployed
 
 _run = ExitStack()
 _CLUSTER = pytest.StashKey[str]()
+
+
+# Programs get signals as at a terminal, also where the tests are started in the background, which ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

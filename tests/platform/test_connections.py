@@ -100,7 +100,7 @@ def test_headers_without_end(gateway: Process) -> None:
                 client.sendall(b"x" * MOST)
         except OSError:
             pass
-        assert answer_to(client) == b"" or True
+        assert b" 200 " not in answer_to(client)
     assert raw.request(gateway.url, "GET", "/health/live").status_code == 200
 
 

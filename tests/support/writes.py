@@ -47,7 +47,7 @@ WRITES = {
 }
 
 # Headers that differ between two answers by nature; see docs/api.md.
-PASSING = {"date", "x-correlation-id", "idempotency-status", "retry-after", "server-timing"}
+PASSING = {"date", "x-correlation-id", "idempotency-status", "ratelimit", "retry-after", "server-timing"}
 
 
 def essence(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
