@@ -91,7 +91,9 @@ def test_events_starts_without_auth(three: Services, organization: Organization)
 def fresh_gateway(three: Services, member: Member) -> Iterator[httpx.Client]:
     """The member's client of another gateway, which is up and not necessarily ready."""
     with (
-        spawned("serve", "--target", "gateway", **{**three.gateway.settings, "SERVER_PORT": "0"}) as gateway,
+        spawned(
+            "serve", "--target", "gateway", **{**three.gateway.settings, "SERVER_PORT": "0", "SERVER_ADMIN_PORT": "0"}
+        ) as gateway,
         closing(Board(address_of(gateway), three.database_url)) as board,
     ):
         yield board.client(member.token)
