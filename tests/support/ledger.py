@@ -170,7 +170,12 @@ def _entry(command: Command, entry: Entry, acknowledged: Sequence[Attempt]) -> I
 
 
 def _key(tries: Sequence[Attempt], entries: Sequence[Entry], record: Record | None) -> Iterator[str]:
-    codes = {attempt.code for attempt in tries if attempt.code in STORED_REFUSALS}
+    # Of a caller whose role doesn't allow the operation at all nothing is kept, an event they don't see included.
+    codes = {
+        attempt.code
+        for attempt in tries
+        if attempt.code in STORED_REFUSALS and (attempt.code, attempt.key_status) != ("not-found", None)
+    }
     if tries[-1].ambiguous:
         yield f"its key is stuck: {tries[-1].status} {tries[-1].code}"
     if record is None:
