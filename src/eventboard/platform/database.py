@@ -4,15 +4,12 @@ SQLAlchemy Core writes a statement and compiles it once; asyncpg executes it. Ex
 engine halves the reads per second (docs/decisions/0002-statements-compiled-once.md).
 """
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
-from msgspec import Struct
 from sqlalchemy import literal_column, select, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql import ClauseElement
@@ -21,53 +18,18 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import BEGIN, COMMIT, CONNECTION, QUERY, Span
+from eventboard.platform.pool import Connections, Held, Pool, roll_back
+from eventboard.platform.tracing import BEGIN, COMMIT, QUERY, Span
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-
-# Seconds until a client should come back when the database can't be reached.
-RETRY_AFTER = 1
-
-# Seconds that a connection may take to be clean for the next call, before it is thrown away: an answer at the end of
-# its budget may be 100 ms late, whatever the database does.
-CLEAN_UP = 0.05
-# Seconds for a pool's connections to say goodbye.
-CLOSE = 1.0
-
-# asyncpg's classes for "the server is there but can't": class 53 (disk full, too many connections), 57P0x (shutting
-# down, starting up, crashed), read-only after a failover, and what asyncpg raises for a connection that was lost.
-_UNAVAILABLE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-)
-
-# How asyncpg says that a connection has ended; operation 2 is reading a server's last words, "terminating connection".
-_ENDED = re.compile(r"closed|closing|another operation \(2\)")
-
 # What a statement does first, and to which table; what is after FOR or DO is a clause.
 _WRITES = re.compile(r"(?<!FOR )(?<!DO )\b(INSERT INTO|UPDATE|DELETE FROM) ([\w.]+)")
 _READS = re.compile(r"\b(SELECT)\b.*?\bFROM ([\w.]+)", re.DOTALL)
+_PARAMETER = re.compile(r"\$(\d+)")
 
-# Whatever a broken connection raises; a TimeoutError is an OSError.
-_BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-
-
-class Pool(Struct, frozen=True, kw_only=True):
-    """Connections to the database, and the callers that wait for one."""
-
-    most: int
-    size: int = 0
-    in_use: int = 0
-    idle: int = 0
-    waiting: int = 0
+# Milliseconds by which a session's `statement_timeout` may be later than the budget's end, as an answer may be; where
+# less than ten times this is left, it is exact.
+_STEP = 100
 
 
 class Statement:
@@ -76,7 +38,7 @@ class Statement:
     `summary` is short, and the same whatever the values.
     """
 
-    __slots__ = ("_defaults", "_names", "sql", "summary")
+    __slots__ = ("_defaults", "_names", "_settled", "sql", "summary")
 
     def __init__(self, statement: ClauseElement) -> None:
         compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT))
@@ -85,186 +47,195 @@ class Statement:
         self.summary = f"{found[1].split()[0]} {found[2]}" if found else self.sql.split(maxsplit=1)[0]
         self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._defaults: dict[str, Any] = {name: compiled.params[name] for name in self._names}
+        self._settled: str | None = None
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         return [values[name] if name in values else self._defaults[name] for name in self._names]
 
+    def inlined(self, **values: Any) -> str:
+        """With its values in the text, for what shares a round trip with other statements."""
+        texts = [_literal(value) for value in self.arguments(values)]
+        return _PARAMETER.sub(lambda match: texts[int(match[1]) - 1], self.sql)
+
+    @property
+    def settled(self) -> str:
+        """A SELECT that makes its scope's settings first; organization and user are its last two parameters.
+
+        Its second half needs what the first returns, and OFFSET 0 keeps the planner from taking either apart: so the
+        policies, which ask for the settings when a table is scanned, find them made.
+        """
+        if self._settled is None:
+            organization = len(self._names) + 1
+            self._settled = (
+                "SELECT chosen.* FROM"  # noqa: S608 - put together from our own statements
+                f" (SELECT set_config('eventboard.organization_id', ${organization}, false) AS organization,"
+                f" set_config('eventboard.user_id', ${organization + 1}, false) OFFSET 0) AS scope CROSS JOIN LATERAL"
+                f" (SELECT statement.* FROM ({self.sql}) AS statement WHERE scope.organization IS NOT NULL OFFSET 0)"
+                " AS chosen"
+            )
+        return self._settled
+
 
 class Connection:
-    """One connection for the time of one scope. Every method is one round trip."""
+    """One connection for the time of one scope. Every method is one round trip.
 
-    __slots__ = ("_raw",)
+    `found`: whether there is what the transaction was to look for. `last` goes with its COMMIT: a statement without
+    parameters; where it fails, nothing is committed.
+    """
+
+    __slots__ = ("_raw", "found", "last")
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
+        self.found = False
+        self.last = ""
 
     async def all(self, statement: Statement, **values: Any) -> list[Any]:
-        with Span(QUERY, statement.summary), translated():
+        with Span(QUERY, statement.summary):
             rows: list[Any] = await self._raw.fetch(statement.sql, *statement.arguments(values))
             return rows
 
     async def one(self, statement: Statement, **values: Any) -> Any | None:
         """The first row, or None."""
-        with Span(QUERY, statement.summary), translated():
+        with Span(QUERY, statement.summary):
             return await self._raw.fetchrow(statement.sql, *statement.arguments(values))
 
     async def run(self, statement: Statement, **values: Any) -> None:
-        with Span(QUERY, statement.summary), translated():
+        with Span(QUERY, statement.summary):
             await self._raw.execute(statement.sql, *statement.arguments(values))
 
 
 class Database:
-    """A pool of one module's connections, all under that module's role.
-
-    The pool connects when it is first used: a process starts, and says that it isn't ready, while its database is away.
-    """
+    """One module's connections, all under that module's role."""
 
     def __init__(
         self, url: str, *, role: str, size: int, connect_timeout: float, metrics: Metrics | None = None
     ) -> None:
-        self._url = url
-        self._role = role
-        self._size = size
-        self._connect_timeout = connect_timeout
-        self._pool: Any = None
-        self._waiting = 0
-        self._watch = PoolWatch(metrics or Metrics(), role.removeprefix("eventboard_"), self.pool)
+        self._pool = Connections(url, role=role, size=size, connect_timeout=connect_timeout, metrics=metrics)
 
     def pool(self) -> Pool:
         """As it is now. Nothing, before it is open."""
-        if self._pool is None:
-            return Pool(most=self._size)
-        idle, size = self._pool.get_idle_size(), self._pool.get_size()
-        return Pool(most=self._size, size=size, in_use=size - idle, idle=idle, waiting=self._waiting)
+        return self._pool.state()
 
     async def open(self) -> None:
-        self._pool = await asyncpg.create_pool(
-            self._url,
-            min_size=0,
-            max_size=self._size,
-            timeout=self._connect_timeout,
-            connection_class=_PooledConnection,
-            server_settings={"role": self._role, "application_name": self._role, "timezone": "UTC"},
-        )
+        await self._pool.open()
 
     async def close(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE):
-                await self._pool.close()
+        await self._pool.close()
 
-    @asynccontextmanager
-    async def reading(self, organization: UUID | None, user: UUID | None = None) -> AsyncIterator[Connection]:
-        """For statements that are each a transaction of their own.
+    async def row(
+        self, organization: UUID | None, user: UUID | None, statement: Statement, **values: Any
+    ) -> Any | None:
+        """The first row of a SELECT by key, as in a scope of `reading`; mostly in one round trip, settings included."""
+        held = None
+        try:
+            held = await self._pool.take()
+            milliseconds = _session_timeout()
+            if held.timeout == milliseconds:
+                settings = (str(organization or ""), str(user or ""))
+                with Span(QUERY, statement.summary):
+                    row = await held.raw.fetchrow(statement.settled, *statement.arguments(values), *settings)
+            else:
+                await _settle(held, organization, user, milliseconds)
+                row = await Connection(held.raw).one(statement, **values)
+        except BaseException as error:
+            await self._pool.failed(held, error)
+            raise
+        await self._pool.keep(held)
+        return row
+
+    def reading(self, organization: UUID | None, user: UUID | None = None) -> "_Reading":
+        """For single statements, each its own transaction.
 
         `organization` is whose rows this scope is for; None is for what belongs to no organization.
         """
-        with translated():
-            async with self._connection() as raw:
-                with Span(BEGIN):
-                    await raw.fetchval(
-                        "SELECT set_config('eventboard.organization_id', $1, false),"
-                        " set_config('eventboard.user_id', $2, false), set_config('statement_timeout', $3, false)",
-                        str(organization or ""),
-                        str(user or ""),
-                        str(_milliseconds_left()),
-                    )
-                yield Connection(raw)
+        return _Reading(self._pool, organization, user)
 
-    @asynccontextmanager
-    async def transaction(
-        self, organization: UUID | None, user: UUID | None = None, *, lock: int | None = None
-    ) -> AsyncIterator[Connection]:
+    def transaction(
+        self, organization: UUID | None, user: UUID | None = None, *, lock: int | None = None, look_for: str = ""
+    ) -> "_Transaction":
         """One transaction: committed when the block ends, rolled back when it raises.
 
         `lock` is an advisory lock that it holds to its end; raises LockedError at once where another holds it.
+        `look_for` is a SELECT without parameters, made after the lock, so that it sees what the lock's last holder
+        committed; the connection tells whether it found anything.
         """
-        with translated():
-            async with self._connection() as raw:
-                try:
-                    # One round trip: begin, settings and lock together. The values are UUIDs and numbers, no texts.
-                    with Span(BEGIN):
-                        await raw.execute(
-                            f"BEGIN; SELECT set_config('eventboard.organization_id', '{organization or ''}', true),"
-                            f" set_config('eventboard.user_id', '{user or ''}', true),"
-                            f" set_config('statement_timeout', '{_milliseconds_left()}', true)" + _locking(lock)
-                        )
-                    yield Connection(raw)
-                except asyncpg.LockNotAvailableError:
-                    await _roll_back(raw)
-                    raise LockedError from None
-                except BaseException:
-                    await _roll_back(raw)
-                    raise
-                with Span(COMMIT):
-                    await raw.execute("COMMIT")
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        self._waiting += 1
-        try:
-            with Span(CONNECTION):
-                raw = await self._pool.acquire()
-        except (TimeoutError, asyncio.CancelledError):
-            self._watch.gave_up()
-            raise
-        except asyncpg.InvalidParameterValueError:
-            # Said of the role alone: nothing else that a connection begins with can be wrong.
-            raise ServiceError(
-                Code.UNAVAILABLE,
-                f"The database has no role {self._role}: it was never migrated.",
-                retry_after=RETRY_AFTER,
-            ) from None
-        finally:
-            self._waiting -= 1
-        try:
-            yield raw
-        finally:
-            # One that isn't clean in time has been terminated by asyncpg, and its statement by `statement_timeout`.
-            with suppress(*_BROKEN):
-                await self._pool.release(raw, timeout=CLEAN_UP)
-
-
-class PoolWatch:
-    def __init__(self, metrics: Metrics, name: str, state: Callable[[], Pool]) -> None:
-        pool = ("db_client_connection_pool_name",)
-        self._name = name
-        self._state = state
-        self._count = metrics.gauge(
-            "db_client_connection_count", "Connections of a pool.", (*pool, "db_client_connection_state")
+        # One round trip for all of it. The values are UUIDs and numbers, no texts.
+        begin = (
+            f"BEGIN; SELECT set_config('eventboard.organization_id', '{organization or ''}', true),"
+            f" set_config('eventboard.user_id', '{user or ''}', true),"
+            f" set_config('statement_timeout', '{_milliseconds_left()}', true)"
         )
-        self._most = metrics.gauge("db_client_connection_max", "Connections that a pool may have.", pool)
-        self._waiting = metrics.gauge(
-            "db_client_connection_pending_requests", "Callers that wait for a connection.", pool
-        )
-        self._timeouts = metrics.counter(
-            "db_client_connection_timeouts_total", "Callers that waited for a connection until their time was up.", pool
-        )
-        self._timeouts.index((name,))
-        metrics.sampling(self._sample)
-
-    def gave_up(self) -> None:
-        self._timeouts.add(self._name)
-
-    def _sample(self) -> None:
-        now = self._state()
-        self._count.set(now.in_use, self._name, "used")
-        self._count.set(now.idle, self._name, "idle")
-        self._most.set(now.most, self._name)
-        self._waiting.set(now.waiting, self._name)
+        return _Transaction(self._pool, begin + _locking(lock) + (look_for and f"; {look_for}"))
 
 
 class LockedError(Exception):
     """Another transaction holds the advisory lock."""
 
 
-async def _roll_back(raw: Any) -> None:
-    """A connection that can't even do that is not used again."""
-    try:
-        await raw.execute("ROLLBACK", timeout=CLEAN_UP)
-    except _BROKEN:
-        # Unless asyncpg has thrown it away already.
-        with suppress(asyncpg.InterfaceError):
-            raw.terminate()
+class _Reading:
+    __slots__ = ("_held", "_organization", "_pool", "_user")
+
+    def __init__(self, pool: Connections, organization: UUID | None, user: UUID | None) -> None:
+        self._pool = pool
+        self._organization = organization
+        self._user = user
+
+    async def __aenter__(self) -> Connection:
+        held = None
+        try:
+            held = self._held = await self._pool.take()
+            await _settle(held, self._organization, self._user, _session_timeout())
+        except BaseException as error:
+            await self._pool.failed(held, error)
+            raise
+        return Connection(held.raw)
+
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        if error is None:
+            await self._pool.keep(self._held)
+        else:
+            await self._pool.failed(self._held, error)
+
+
+class _Transaction:
+    __slots__ = ("_begin", "_connection", "_held", "_pool")
+
+    def __init__(self, pool: Connections, begin: str) -> None:
+        self._pool = pool
+        self._begin = begin
+
+    async def __aenter__(self) -> Connection:
+        held = None
+        try:
+            held = self._held = await self._pool.take()
+            connection = self._connection = Connection(held.raw)
+            with Span(BEGIN):
+                connection.found = await held.raw.execute(self._begin) != "SELECT 0"
+        except BaseException as error:
+            await self._undo(held, error)
+            raise
+        return connection
+
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            await self._undo(self._held, error)
+            return
+        last = self._connection.last
+        try:
+            with Span(COMMIT):
+                await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
+        except BaseException as failure:
+            await self._undo(self._held, failure)
+            raise
+        await self._pool.keep(self._held)
+
+    async def _undo(self, held: Held | None, error: BaseException) -> None:
+        if held is not None:
+            await roll_back(held.raw)
+        await self._pool.failed(held, error)
+        if isinstance(error, asyncpg.LockNotAvailableError):
+            raise LockedError from None
 
 
 def _locking(lock: int | None) -> str:
@@ -274,38 +245,46 @@ def _locking(lock: int | None) -> str:
     return f"; SET LOCAL lock_timeout = '1ms'; SELECT pg_advisory_xact_lock({lock}); SET LOCAL lock_timeout = 0"
 
 
-class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection that isn't sent asyncpg's RESET query on release: `reading` and `transaction` set all that is set.
-
-    asyncpg still rolls back what a cancelled caller left open.
-    """
-
-    def get_reset_query(self) -> str:
-        return ""
-
-
 def _milliseconds_left() -> int:
     """For `statement_timeout`, where 0 would mean "no limit"."""
     left = context.remaining()
     return 0 if left is None else max(1, int(left * 1000))
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns what the driver raises about the database's state into a ServiceError; a bug stays a bug."""
-    try:
-        yield
-    except asyncpg.QueryCanceledError:
-        raise ServiceError(Code.DEADLINE_EXCEEDED, "The database did not answer in time.") from None
-    except TimeoutError:
-        # From asyncpg: no connection was free, or none could be made, in time.
-        raise ServiceError(Code.UNAVAILABLE, "The database can't be reached now.", retry_after=RETRY_AFTER) from None
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if not _ENDED.search(str(error)):
-            raise
-        raise ServiceError(Code.UNAVAILABLE, "The database can't be reached now.", retry_after=RETRY_AFTER) from error
-    except _UNAVAILABLE as error:
-        raise ServiceError(Code.UNAVAILABLE, "The database can't be reached now.", retry_after=RETRY_AFTER) from error
+def _session_timeout() -> int:
+    """The same, a little later where much is left: most calls then find it set as they need it."""
+    left = _milliseconds_left()
+    return left if left < 10 * _STEP else -(-left // _STEP) * _STEP
+
+
+async def _settle(held: Held, organization: UUID | None, user: UUID | None, milliseconds: int) -> None:
+    held.timeout = None
+    with Span(BEGIN):
+        await held.raw.fetchrow(
+            "SELECT set_config('eventboard.organization_id', $1, false), set_config('eventboard.user_id', $2, false),"
+            " set_config('statement_timeout', $3, false)",
+            str(organization or ""),
+            str(user or ""),
+            str(milliseconds),
+        )
+    held.timeout = milliseconds
+
+
+def _literal(value: Any) -> str:
+    """As part of a statement. Whatever a text holds, nothing but hexadecimal digits of it gets there."""
+    match value:
+        case None:
+            return "NULL"
+        case UUID():
+            return f"'{value}'"
+        case int() | float():
+            return repr(value)
+        case bytes():
+            return f"decode('{value.hex()}', 'hex')"
+        case str():
+            return f"convert_from(decode('{value.encode().hex()}', 'hex'), 'UTF8')"
+        case _:
+            raise TypeError(f"there is no literal of a {type(value).__name__}")
 
 
 def level_check(database: Database, schema: str, needed: str) -> Callable[[], Awaitable[Mapping[str, str] | None]]:
@@ -314,8 +293,7 @@ def level_check(database: Database, schema: str, needed: str) -> Callable[[], Aw
 
     async def check() -> Mapping[str, str]:
         try:
-            async with database.reading(None) as connection:
-                row = await connection.one(statement)
+            row = await database.row(None, None, statement)
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
             row = None
         if row is None or row[0] < needed:
