@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from ssl import create_default_context
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -48,6 +48,7 @@ from eventboard.platform.identity import Principal, PublicKeys, TokenVerifier
 from eventboard.platform.logs import Log
 from eventboard.platform.metrics import Metrics, metrics_page
 from eventboard.platform.process import ProcessWatch
+from eventboard.platform.shortcut import Shortcut
 from eventboard.platform.standing import Standing, StandingVerifier
 from eventboard.platform.sweeper import Sweep, Sweeper
 from eventboard.platform.traces import trace_pages
@@ -179,8 +180,7 @@ def build(
         request_max_body_size=settings.server.max_body,
         logging_config=None,
     )
-    # Litestar and uvicorn name the same shapes of ASGI each in their own way.
-    app = cast("App", litestar)
+    app: App = Shortcut(litestar)
     if development:
         app = beside(app, admin, tuple(pages))
     if rpc is None:

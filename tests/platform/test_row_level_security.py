@@ -33,6 +33,7 @@ TENANT = {
     "events.events": "eventboard_events",
     "events.history": "eventboard_events",
     "events.idempotency_keys": "eventboard_events",
+    "events.tallies": "eventboard_events",
 }
 ROLES = ("eventboard_auth", "eventboard_events", "eventboard_sweeper", "eventboard_auth_sweeper")
 

@@ -15,9 +15,9 @@ from tests.support.processes import PATIENCE, until_ready
 from tests.support.shapes import Deployment, deployed
 from tests.support.writes import WRITES, essence, happened, statuses
 
-# How many points a write with a key has: before, in the middle of and after each statement (begin, look up the key,
-# read the event where there is one, write, keep the outcome, commit), and around both parts of the answer.
-POINTS = {name: 3 * (5 if write.state is None else 6) + 2 * 2 for name, write in WRITES.items()}
+# How many points a write with a key has: before, in the middle of and after each statement (begin and look up the key,
+# read the event where there is one, write, keep the outcome and commit), and around both parts of the answer.
+POINTS = {name: 3 * (3 if write.state is None else 4) + 2 * 2 for name, write in WRITES.items()}
 # A process without statements: around both parts of the answer.
 POINTS_OF_AN_ANSWER = 2 * 2
 

@@ -15,22 +15,38 @@ from eventboard.platform.web import KEY_STATUS
 
 _encode = msgspec.json.Encoder().encode
 
+Headers = list[tuple[bytes, bytes]]
+_JSON = (b"content-type", b"application/json")
+# No cache may keep what holds a token (RFC 6749, section 5.1); what is one caller's, a browser's cache asks for again.
+_SECRET = (b"cache-control", b"no-store")
+_PRIVATE = (b"cache-control", b"private, no-cache")
 
-def json_reply(
-    result: Struct, *, status: int = 200, headers: dict[str, str] | None = None, secret: bool = False
-) -> ASGIResponse:
-    """`secret`: no cache may keep it (RFC 6749, section 5.1, asks this of every answer with a token)."""
+
+class Reply(ASGIResponse):
+    """Headers as they are sent: Litestar's own answer builds, checks and encodes them anew each time."""
+
+    __slots__ = ("_sent",)
+
+    def __init__(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        self.status_code = status
+        self.body = body
+        self.background = None
+        self.is_head_response = False
+        self._sent = headers
+
+    def encode_headers(self) -> Headers:
+        return self._sent
+
+
+def json_reply(result: Struct, *, status: int = 200, headers: Headers | None = None, secret: bool = False) -> Reply:
+    """`secret`: it holds a token."""
     with Span(SERIALIZATION):
         body = _encode(result)
-    return ASGIResponse(
-        body=body,
-        status_code=status,
-        media_type="application/json",
-        headers={**(headers or {}), "cache-control": "no-store" if secret else "private, no-cache"},
-    )
+    length = (b"content-length", b"%d" % len(body))
+    return Reply(status, [*(headers or ()), _SECRET if secret else _PRIVATE, _JSON, length], body)
 
 
-def session_reply(logged_in: LoggedIn, *, status: int = 200) -> ASGIResponse:
+def session_reply(logged_in: LoggedIn, *, status: int = 200) -> Reply:
     """Somebody is logged in; the limits that it was counted against are in headers."""
     session = Session(
         user=logged_in.user,
@@ -39,39 +55,42 @@ def session_reply(logged_in: LoggedIn, *, status: int = 200) -> ASGIResponse:
         token_type=logged_in.token_type,
         expires_in=logged_in.expires_in,
     )
-    return json_reply(session, status=status, headers=quota_headers(logged_in.quotas), secret=True)
+    return json_reply(session, status=status, headers=raw(quota_headers(logged_in.quotas)), secret=True)
 
 
-def event_reply(event: Event, *, headers: dict[str, str] | None = None, created: bool = False) -> ASGIResponse:
+def event_reply(event: Event, *, headers: Headers | None = None, created: bool = False) -> Reply:
     """One event, with its entity tag; a new one with its address."""
-    headers = {"etag": etag(event), **(headers or {})}
+    headers = [_etag(event), *(headers or ())]
     if created:
-        headers["location"] = f"/events/{event.id}"
+        headers.append((b"location", f"/events/{event.id}".encode()))
     return json_reply(event, status=201 if created else 200, headers=headers)
 
 
-def written_reply(written: Written, *, created: bool = False) -> ASGIResponse:
+def written_reply(written: Written, *, created: bool = False) -> Reply:
     """What a write led to, and whether it did so now or when the client's key was used first."""
-    headers = {} if written.key_status is None else {KEY_STATUS: written.key_status.value}
+    headers = [] if written.key_status is None else [(KEY_STATUS.encode(), written.key_status.value.encode())]
     if written.event is None:
-        return ASGIResponse(body=b"", status_code=204, headers=headers)
+        return Reply(204, headers)
     return event_reply(written.event, headers=headers, created=created)
 
 
-def no_content() -> ASGIResponse:
-    return ASGIResponse(body=b"", status_code=204)
+def raw(headers: dict[str, str]) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-def event_or_not_modified(event: Event, known: frozenset[str]) -> ASGIResponse:
+def no_content() -> Reply:
+    return Reply(204, [])
+
+
+def event_or_not_modified(event: Event, known: frozenset[str]) -> Reply:
     """`known` are the entity tags that the client has, or `*`."""
-    if known & {etag(event), "*"}:
-        headers = {"etag": etag(event), "cache-control": "private, no-cache"}
-        return ASGIResponse(body=b"", status_code=304, headers=headers)
+    if known and known & {f'"{event.version}"', "*"}:
+        return Reply(304, [_etag(event), _PRIVATE])
     return event_reply(event)
 
 
-def etag(event: Event) -> str:
-    return f'"{event.version}"'
+def _etag(event: Event) -> tuple[bytes, bytes]:
+    return (b"etag", b'"%d"' % event.version)
 
 
 class KeyFate(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

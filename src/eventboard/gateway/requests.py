@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
+from math import inf
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import Struct
 
 from eventboard.modules.events.contract import IfMatch
@@ -40,9 +41,14 @@ MOST_ERRORS = 50
 LONGEST_NAME = 100
 
 
+def sent(request: AnyRequest, name: bytes) -> list[str]:
+    """The values of a header, as many as were sent; `name` in lower case. Litestar's own look-up builds them all."""
+    return [value.decode("latin-1") for given, value in request.scope["headers"] if given == name]
+
+
 def bearer(request: AnyRequest) -> str:
     """The access token; raises `invalid-token` where there is none."""
-    given = request.headers.getall("authorization", [])
+    given = sent(request, b"authorization")
     if len(given) != 1:
         why = "No access token was sent." if not given else "More than one Authorization header was sent."
         raise ServiceError(Code.INVALID_TOKEN, why)
@@ -54,11 +60,7 @@ def bearer(request: AnyRequest) -> str:
 
 async def body(request: AnyRequest, type_: type[Body], *, optional: bool = False) -> Body:
     """The JSON body as a `type_`. `optional`: no body is an empty object."""
-    try:
-        raw = await request.body()
-    except InternalServerException:
-        # Litestar's word for a client that hung up in the middle: nobody reads the answer, and nothing is wrong here.
-        raise ServiceError(Code.INVALID_REQUEST, "The client hung up.") from None
+    raw = await _whole_body(request)
     if optional and not raw:
         raw = b"{}"
     else:
@@ -67,6 +69,25 @@ async def body(request: AnyRequest, type_: type[Body], *, optional: bool = False
         return cast("Body", _decoder(type_).decode(raw))
     except _NO_JSON as error:
         raise _refusal(_json(raw), type_, error) from None
+
+
+async def _whole_body(request: AnyRequest) -> bytes:
+    """Raises `too-large` as soon as it is known to be."""
+    most = request.route_handler.resolve_request_max_body_size() or inf
+    if any(int(length) > most for length in sent(request, b"content-length") if length.isdigit()):
+        raise RequestEntityTooLarge
+    chunks, size, more = [], 0, True
+    while more:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            # Nobody reads the answer, and nothing is wrong here.
+            raise ServiceError(Code.INVALID_REQUEST, "The client hung up.")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > most:
+            raise RequestEntityTooLarge
+        more = message.get("more_body", False)
+    return b"".join(chunks)
 
 
 def _json(raw: bytes) -> Any:
@@ -139,7 +160,7 @@ def if_none_match(request: AnyRequest) -> frozenset[str]:
 
 def idempotency_key(request: AnyRequest) -> IdempotencyKey | None:
     """The client's key, bare or quoted (a quoted one is an RFC 9651 string; both name the same key)."""
-    given = request.headers.getall("idempotency-key", [])
+    given = sent(request, b"idempotency-key")
     if not given:
         return None
     if len(given) > 1:
@@ -167,7 +188,7 @@ def _checked_key(text: str) -> str:
 
 def _tags(request: AnyRequest, header: str) -> list[tuple[bool, str]] | None:
     """The entity tags of a header: (weak, tag in its quotes); a lone `*` is (False, "*")."""
-    given = request.headers.getall(header, [])
+    given = sent(request, header.encode())
     if not given:
         return None
     text = ", ".join(given).strip(" \t")
@@ -186,10 +207,10 @@ def _tags(request: AnyRequest, header: str) -> list[tuple[bool, str]] | None:
 
 def _check_media_type(request: AnyRequest) -> None:
     accepted = (JSON, MERGE_PATCH) if request.method == "PATCH" else (JSON,)
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = "".join(sent(request, b"content-type")[:1]).partition(";")[0].strip().lower()
     if media_type not in accepted:
         raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"Send the body as {' or '.join(accepted)}.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if any(coding.lower() != "identity" for coding in sent(request, b"content-encoding")):
         raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body without a content encoding.")
 
 

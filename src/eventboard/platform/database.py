@@ -19,7 +19,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
 from eventboard.platform.pool import Connections, Held, Pool, roll_back
-from eventboard.platform.tracing import BEGIN, COMMIT, QUERY, Span
+from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Span
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 # What a statement does first, and to which table; what is after FOR or DO is a clause.
@@ -166,7 +166,8 @@ class Database:
             f" set_config('eventboard.user_id', '{user or ''}', true),"
             f" set_config('statement_timeout', '{_milliseconds_left()}', true)"
         )
-        return _Transaction(self._pool, begin + _locking(lock) + (look_for and f"; {look_for}"))
+        begin += _locking(lock) + (look_for and f"; {look_for}")
+        return _Transaction(self._pool, begin, IDEMPOTENCY if look_for else BEGIN)
 
 
 class LockedError(Exception):
@@ -199,18 +200,19 @@ class _Reading:
 
 
 class _Transaction:
-    __slots__ = ("_begin", "_connection", "_held", "_pool")
+    __slots__ = ("_begin", "_connection", "_held", "_pool", "_span")
 
-    def __init__(self, pool: Connections, begin: str) -> None:
+    def __init__(self, pool: Connections, begin: str, span: str) -> None:
         self._pool = pool
         self._begin = begin
+        self._span = span
 
     async def __aenter__(self) -> Connection:
         held = None
         try:
             held = self._held = await self._pool.take()
             connection = self._connection = Connection(held.raw)
-            with Span(BEGIN):
+            with Span(self._span):
                 connection.found = await held.raw.execute(self._begin) != "SELECT 0"
         except BaseException as error:
             await self._undo(held, error)
@@ -223,7 +225,7 @@ class _Transaction:
             return
         last = self._connection.last
         try:
-            with Span(COMMIT):
+            with Span(RECORD if last else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
             await self._undo(self._held, failure)

@@ -17,9 +17,9 @@ from msgspec.structs import astuple, replace
 from eventboard.platform.admin import JSON, Page, Query
 from eventboard.platform.admin import Answer as AdminAnswer
 from eventboard.platform.context import budget
-from eventboard.platform.database import Pool
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.openapi import Answer, Operation
+from eventboard.platform.pool import Pool
 
 # Raises ServiceError, whose detail says what is wrong. What it found out beside is the Part's: its migration level.
 Check = Callable[[], Awaitable[Mapping[str, str] | None]]

@@ -77,8 +77,7 @@ class Accounts(Part):
 
     async def _whose(self, email: str, password: str) -> Any | None:
         """The user of that e-mail address, where the password is theirs."""
-        async with self._database.reading(None) as connection:
-            user = await connection.one(store.USER_BY_EMAIL, email=email)
+        user = await self._database.row(None, None, store.USER_BY_EMAIL, email=email)
         return user if await self._passwords.verify(user["password_hash"] if user else None, password) else None
 
     async def _enter(self, user: Any, command: LoginFrom) -> Session:
@@ -94,8 +93,13 @@ class Accounts(Part):
 
     async def get_me(self, query: GetMe) -> Me:
         caller = await self._verify(query.actor)
-        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
-            row = await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=caller.organization_id)
+        row = await self._database.row(
+            caller.organization_id,
+            caller.user_id,
+            store.MEMBER,
+            user_id=caller.user_id,
+            organization_id=caller.organization_id,
+        )
         if row is None or not row["active"]:
             raise refused("its membership has ended")
         return Me(
@@ -105,13 +109,14 @@ class Accounts(Part):
         )
 
     async def validate_user(self, query: ValidateUser) -> Validity:
-        async with self._database.reading(query.organization_id, query.user_id) as connection:
-            row = await connection.one(
-                store.STANDING,
-                organization_id=query.organization_id,
-                user_id=query.user_id,
-                session_id=query.session_id,
-            )
+        row = await self._database.row(
+            query.organization_id,
+            query.user_id,
+            store.STANDING,
+            organization_id=query.organization_id,
+            user_id=query.user_id,
+            session_id=query.session_id,
+        )
         return Validity(active=False) if row is None else Validity(active=True, role=Role(row["role"]))
 
     async def lease(self, query: Lease) -> Leased:
@@ -147,8 +152,13 @@ class Accounts(Part):
     async def change_password(self, command: ChangePassword) -> Done:
         """All other sessions of the caller end."""
         caller = await self._verify(command.actor)
-        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
-            row = await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=caller.organization_id)
+        row = await self._database.row(
+            caller.organization_id,
+            caller.user_id,
+            store.MEMBER,
+            user_id=caller.user_id,
+            organization_id=caller.organization_id,
+        )
         if row is None:
             raise refused("its membership has ended")
         change = command.change

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -23,7 +24,7 @@ from eventboard.platform.contract import KEY_FIELD, IdempotencyKey
 from eventboard.platform.database import Connection, Database, LockedError
 from eventboard.platform.errors import Code, FieldError, KeyStatus, ServiceError
 from eventboard.platform.identity import Principal
-from eventboard.platform.tracing import FIRST, IDEMPOTENCY, RECORD, Span
+from eventboard.platform.tracing import FIRST, IDEMPOTENCY, Span
 
 # Seconds that the outcome of a client's request is kept: promised.
 LIFETIME = 24 * 60 * 60
@@ -82,24 +83,34 @@ async def once(
     """
     key: IdempotencyKey | None = command.idempotency_key
     if key is None:
-        async with database.transaction(caller.organization_id, caller.user_id) as connection:
+        # What it writes is one statement, guarded by the version that was judged: a transaction of its own.
+        async with database.reading(caller.organization_id, caller.user_id) as connection:
             return Written(await work(connection))
     request = Request.of(operation, command)
     lock = _lock_of(caller, key.value)
     told = key.lifetime is None  # of a key that an adapter made, the client knows nothing
+    look_for = store.KEY_IS_USED.inlined(**_scope(caller, key.value))
     look, found = FIRST_LOOK, None
     while found is None:
         try:
-            async with database.transaction(caller.organization_id, caller.user_id, lock=lock) as connection:
-                with Span(IDEMPOTENCY):
+            async with database.transaction(
+                caller.organization_id, caller.user_id, lock=lock, look_for=look_for
+            ) as connection:
+                if connection.found:
                     found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
-                if found is None:
+                else:
                     outcome = await _outcome(work, connection, keep=forbidden is None)
-                    with Span(RECORD):
-                        await _store(connection, caller, key, request, outcome)
+                    connection.last = _storing(caller, key, request, outcome)
             if found is None:
                 # Told after the commit, and not before.
                 return outcome.written(KeyStatus.EXECUTED if told else None)
+        except asyncpg.UniqueViolationError as error:
+            # Can't be while the lock holds; the primary key is the last judge, and without a record there is no write.
+            if error.constraint_name != store.KEYS:
+                raise
+            raise ServiceError(
+                Code.UNAVAILABLE, "The idempotency key's record can't be kept now.", retry_after=RETRY_AFTER
+            ) from None
         except LockedError:
             # Waits without a connection: whoever holds the key may need one.
             left = _patience(told)
@@ -160,12 +171,11 @@ async def _outcome(work: Work, connection: Connection, *, keep: bool) -> Outcome
         return Outcome(code=error.code, detail=error.detail, errors=error.errors)
 
 
-async def _store(
-    connection: Connection, caller: Principal, key: IdempotencyKey, request: Request, outcome: Outcome
-) -> None:
-    stored = await connection.one(
-        store.STORE_KEY,
-        **_scope(caller, key.value),
+def _storing(caller: Principal, key: IdempotencyKey, request: Request, outcome: Outcome) -> str:
+    """The statements that keep the outcome."""
+    scope = _scope(caller, key.value)
+    stored = store.STORE_KEY.inlined(
+        **scope,
         operation=request.operation,
         target=request.target,
         payload=request.payload,
@@ -173,9 +183,7 @@ async def _store(
         correlation_id=context.current().correlation_id,
         lifetime=key.lifetime or LIFETIME,
     )
-    if stored is None:
-        # Can't be while the lock holds; the primary key is the last judge, and without a record there is no write.
-        raise ServiceError(Code.UNAVAILABLE, "The idempotency key's record can't be kept now.", retry_after=RETRY_AFTER)
+    return f"{store.REMOVE_EXPIRED_KEY.inlined(**scope)}; {stored}"
 
 
 def _compare(found: Any, request: Request) -> None:

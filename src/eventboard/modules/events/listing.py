@@ -18,7 +18,20 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, func, literal_column, or_, select, text, true, tuple_, union_all
+from sqlalchemy import (
+    BigInteger,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+    union_all,
+)
 
 from eventboard.modules.events.contract import (
     Event,
@@ -30,7 +43,7 @@ from eventboard.modules.events.contract import (
     Status,
 )
 from eventboard.modules.events.lifecycle import EVERY, SEES
-from eventboard.modules.events.models import SEARCHED, EventRow
+from eventboard.modules.events.models import SEARCHED, EventRow, TallyRow
 from eventboard.modules.events.store import COLUMNS
 from eventboard.modules.events.times import in_utc
 from eventboard.platform.contract import Moment
@@ -191,7 +204,21 @@ def _count(shape: Shape) -> Statement:
 
 
 def _counted(shape: Shape) -> Any:
-    parts: list[Any] = [select(literal_column("1")).where(*part.conditions) for part in _parts(shape)]
+    """Everybody's events of a status are tallied; what a filter leaves, and the caller's own, are counted."""
+    if shape.search or shape.start_date_from or shape.start_date_to:
+        return _walked(_parts(shape))
+    tallied = select(func.coalesce(func.sum(TallyRow.events), literal_column("0"))).where(
+        TallyRow.organization_id == bindparam("organization_id"),
+        TallyRow.status.in_([_literal(status) for status in shape.shared]),
+    )
+    terms = [cast(tallied.scalar_subquery(), BigInteger)] if shape.shared else []
+    if shape.own:
+        terms.append(_walked(_parts(replace(shape, shared=()))).scalar_subquery())
+    return select(sum(terms[1:], start=terms[0]).label("total"))
+
+
+def _walked(given: "list[Part]") -> Any:
+    parts: list[Any] = [select(literal_column("1")).where(*part.conditions) for part in given]
     return select(func.count().label("total")).select_from(union_all(*parts).limit(_MOST_COUNTED).subquery("matching"))
 
 

@@ -71,8 +71,14 @@ class EventsService:
 
     async def find_one(self, query: FindEvent) -> Event:
         caller = await self._verify(query.actor)
-        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
-            return await _visible(connection, caller, query.event_id)
+        row = await self._database.row(
+            caller.organization_id,
+            caller.user_id,
+            store.FIND,
+            organization_id=caller.organization_id,
+            event_id=query.event_id,
+        )
+        return _shown(caller, row)
 
     async def find_all(self, query: FindEvents) -> EventPage:
         caller = await self._verify(query.actor)
@@ -203,7 +209,11 @@ async def _guarded(
 
 
 async def _visible(connection: Connection, caller: Principal, event_id: UUID) -> Event:
-    row = await connection.one(store.FIND, organization_id=caller.organization_id, event_id=event_id)
+    return _shown(caller, await connection.one(store.FIND, organization_id=caller.organization_id, event_id=event_id))
+
+
+def _shown(caller: Principal, row: Any | None) -> Event:
+    """The event, for those who see it; raises `not-found` for everybody else, as if it didn't exist."""
     if row is not None:
         event = Event(*row)
         if lifecycle.sees(caller, event.created_by_id, Status(event.status)):

@@ -2,8 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import CTE, Double, Select, bindparam, delete, func, insert, literal, null, select, text, update
-from sqlalchemy.dialects.postgresql import insert as insert_or_update
+from sqlalchemy import (
+    CTE,
+    Double,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
 
 from eventboard.modules.events.contract import Event, HistoryEntry
 from eventboard.modules.events.models import EventRow, HistoryRow, KeyRow
@@ -129,33 +142,31 @@ _LIVE = KeyRow.expires_at > func.now()
 
 FIND_KEY = Statement(select(KeyRow.operation, KeyRow.target, KeyRow.payload, KeyRow.outcome).where(*_KEY, _LIVE))
 
-# In place of an expired record, never of one that lives: no row then.
-_NEW_KEY = insert_or_update(KeyRow).values(
-    expires_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lifetime", type_=Double())),
-    **{
-        name: bindparam(name)
-        for name in (
-            "organization_id",
-            "user_id",
-            "key",
-            "operation",
-            "target",
-            "payload",
-            "outcome",
-            "correlation_id",
-        )
-    },
-)
+# Whether there is one: asked for in the round trip that begins the transaction.
+KEY_IS_USED = Statement(select(literal_column("1")).where(*_KEY, _LIVE))
+
+# In the round trip that commits. First the record that has expired goes, and never one that lives: the primary key is
+# the last judge then.
+REMOVE_EXPIRED_KEY = Statement(delete(KeyRow).where(*_KEY, KeyRow.expires_at <= func.now()))
 STORE_KEY = Statement(
-    _NEW_KEY.on_conflict_do_update(
-        index_elements=[KeyRow.organization_id, KeyRow.user_id, KeyRow.key],
-        set_={
-            name: _NEW_KEY.excluded[name]
-            for name in ("operation", "target", "payload", "outcome", "correlation_id", "created_at", "expires_at")
+    insert(KeyRow).values(
+        expires_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lifetime", type_=Double())),
+        **{
+            name: bindparam(name)
+            for name in (
+                "organization_id",
+                "user_id",
+                "key",
+                "operation",
+                "target",
+                "payload",
+                "outcome",
+                "correlation_id",
+            )
         },
-        where=KeyRow.expires_at <= func.now(),
-    ).returning(KeyRow.created_at)
+    )
 )
+KEYS = "pk_idempotency_keys"
 
 REPORT_KEY = Statement(
     select(KeyRow.operation, KeyRow.target, KeyRow.outcome, KeyRow.created_at, KeyRow.correlation_id).where(
