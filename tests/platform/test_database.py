@@ -182,6 +182,46 @@ async def test_nobody_cancels(database: Database, database_url: str, kind: str) 
     await assert_whole(database, database_url)
 
 
+async def test_nobody_cancels_a_single_row(database: Database, database_url: str) -> None:
+    """The same for a statement that brings its settings along."""
+    await database.row(None, None, SLEEP, seconds=0)
+    with too_late(), context.budget(BUDGET):
+        await database.row(None, None, SLEEP, seconds=30)
+    await assert_idle(database_url)
+    await assert_whole(database, database_url)
+
+
+async def test_settings_come_before_the_rows(database_url: str) -> None:
+    """What a single row's statement asks of its connection is answered for its own scope, whoever had it before."""
+    async with opened(database_url, size=1) as one:
+        for _ in range(8):  # from the sixth time on, PostgreSQL plans a statement for any values
+            organization, user = uuid4(), uuid4()
+            with context.budget(30):
+                row = await one.row(organization, user, SETTINGS)
+            assert row is not None
+            assert tuple(row) == (str(organization), str(user), "30s", ROLE)
+        row = await one.row(None, None, SETTINGS)
+        assert row is not None
+        assert tuple(row) == ("", "", "0", ROLE)
+
+
+async def test_rows_of_two_organizations(database_url: str) -> None:
+    """The policies judge a single row's statement by its own organization, and not by the last one's."""
+    mine, others = uuid4(), uuid4()
+    seen = Statement(text("SELECT count(*) FROM events.tallies WHERE organization_id = :asked"))
+    add = Statement(text("INSERT INTO events.tallies VALUES (:asked, 'DRAFT', 0, 1)"))
+    async with opened(database_url, size=1) as one:
+        for organization in (mine, others):
+            async with one.transaction(organization) as connection:
+                await connection.run(add, asked=organization)
+        for _ in range(8):
+            for scope in (mine, others, None):
+                for asked_for in (mine, others):
+                    row = await one.row(scope, None, seen, asked=asked_for)
+                    assert row is not None
+                    assert row[0] == (scope == asked_for)
+
+
 @each_kind
 async def test_pool_exhausted(database: Database, database_url: str, kind: str) -> None:
     """Who finds no connection free waits for one as long as its budget lasts."""
@@ -210,6 +250,10 @@ async def test_storm_of_cancellations(database: Database, database_url: str) -> 
         organization, user = str(uuid4()), str(uuid4())
         opening = chance.choice((database.reading, database.transaction))
         with context.budget(chance.choice((0.002, 0.005, 30))):
+            if chance.random() < 0.3:
+                row = await database.row(UUID(organization), UUID(user), SETTINGS)
+                assert row is not None
+                assert (row[0], row[1]) == (organization, user)
             async with opening(UUID(organization), UUID(user)) as connection:
                 row = await connection.one(SETTINGS)
                 assert row is not None

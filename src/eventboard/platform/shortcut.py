@@ -77,7 +77,9 @@ class Shortcut:
     def _find(self, scope: Scope) -> _Found | None:
         path: str = scope["path"]
         found = self._plain.get((scope["method"], path))
-        if found is None:
+        if found is not None:
+            scope["path_params"] = {}
+        else:
             parts = path.split("/")
             if len(parts) <= _PLACE or len(parts[_PLACE]) != _ID_LENGTH:
                 return None
@@ -96,4 +98,4 @@ class Shortcut:
     def _told(self, request: Request[Any, Any, Any], error: Exception) -> App:
         kind = next(kind for kind in (ServiceError, HTTPException, Exception) if isinstance(error, kind))
         response = EXCEPTION_HANDLERS[kind](request, error)
-        return cast("App", response.to_asgi_response(self._litestar, request))
+        return cast("App", response.to_asgi_response(None, request))
