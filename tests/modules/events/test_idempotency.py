@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -246,7 +246,10 @@ async def test_edge(superuser: Any, left: timedelta, lives: bool) -> None:
         connection = Connection(superuser)
         assert (await connection.one(store.FIND_KEY, **scope) is not None) is lives
         assert (await connection.one(store.REPORT_KEY, **scope) is not None) is lives
-        assert (await connection.one(store.STORE_KEY, **scope, **new) is None) is lives
+        await connection.run(store.REMOVE_EXPIRED_KEY, **scope)
+        with pytest.raises(asyncpg.UniqueViolationError) if lives else nullcontext():
+            async with superuser.transaction():
+                await connection.run(store.STORE_KEY, **scope, **new)
 
 
 @pytest.mark.parametrize("late", [timedelta(seconds=-1), timedelta(seconds=1)], ids=["24 h - 1 s", "24 h + 1 s"])

@@ -111,12 +111,12 @@ async def test_keys_that_are_used_anew_meanwhile(database: Database, database_ur
     names = [f"expired {number}" for number in range(1, 101)]
 
     async def use_anew(name: str) -> None:
+        scope = {"organization_id": ORGANIZATION, "user_id": USER, "key": name}
         async with events.transaction(ORGANIZATION, USER) as connection:
-            assert await connection.one(
+            await connection.run(store.REMOVE_EXPIRED_KEY, **scope)
+            await connection.run(
                 store.STORE_KEY,
-                organization_id=ORGANIZATION,
-                user_id=USER,
-                key=name,
+                **scope,
                 operation="events.create",
                 target=None,
                 payload=b"\0",
