@@ -1,7 +1,7 @@
 """The short way to a handler: the same functions, and the same answers as on Litestar's own way."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from litestar import Litestar, Request, get, post
@@ -15,7 +15,7 @@ from eventboard.platform.shortcut import Shortcut
 from eventboard.platform.web import EXCEPTION_HANDLERS, with_options
 
 AnyRequest = Request[Any, Any, Any]
-ID = str(uuid4())
+ID = str(UUID("6f9ae42e-5344-4ae8-b2b9-2f4bd2010467"))
 HOST = (b"host", b"example.com:3000")
 
 
