@@ -73,6 +73,8 @@ def test_talkative_processes(cluster_url: str, tmp_path: Path) -> None:
         board.sql("ALTER TABLE events.events RENAME TO gone")
         assert http_admin.get("/events").status_code == 500
         board.close()
+        for process in three.processes.values():
+            process.stop()
         said = [process.output for process in three.processes.values()]
     assert all("POST /auth/login 401" in output or "POST /rpc/auth.login 401" in output for output in said)
     assert all('"stack":' in output for output in said)
