@@ -160,6 +160,23 @@ async def test_down_to_a_level(database_url: str) -> None:
     assert [await level(database_url, module) for module in MODULES] == [["0001"], ["0001"]]
 
 
+async def test_tallies_of_what_is_there_already(database_url: str) -> None:
+    """Events that are older than their tallies are counted when these are made."""
+    await migrations.migrate(database_url, module="events", revision="0005")
+    statuses = ["DRAFT"] * 3 + ["CANCELLED"]
+    put = (
+        "INSERT INTO events.events (id, organization_id, created_by_id, created_by_name, title, description,"
+        " start_date, end_date, time_zone, version, status) SELECT gen_random_uuid(),"
+        " '07aff0ef-cd78-4d07-814c-f4bf0751ee86', gen_random_uuid(), 'Nia', 'Chess night', '', now(),"
+        " now() + interval '1 hour', 'UTC', 1, unnest($1::text[])"
+    )
+    await ask(database_url, put, statuses)
+    await migrations.migrate(database_url)
+    await ask(database_url, put, ["DRAFT"])
+    tallies = await ask(database_url, "SELECT status, sum(events) FROM events.tallies GROUP BY status ORDER BY status")
+    assert tallies == [("CANCELLED", 1), ("DRAFT", 4)]
+
+
 @pytest.mark.parametrize("revision", ["0000", "9999", "nonsense", "+9", "-9"])
 async def test_no_such_level(database_url: str, revision: str) -> None:
     """Nothing is done."""

@@ -62,6 +62,12 @@ def assert_consistent(board: Board, organization: Organization) -> dict[str, Sto
             assert event_id not in stored
         else:
             assert (stored[event_id]["version"], stored[event_id]["status"]) == (version, status)
+    tallies = board.sql(
+        "SELECT status, sum(events) FROM events.tallies WHERE organization_id = $1 GROUP BY status"
+        " HAVING sum(events) <> 0",
+        organization.id,
+    )
+    assert dict(map(tuple, tallies)) == Counter(event["status"] for event in stored.values())
     return told
 
 
