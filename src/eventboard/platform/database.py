@@ -233,9 +233,12 @@ class _Transaction:
         await self._pool.keep(self._held)
 
     async def _undo(self, held: Held | None, error: BaseException) -> None:
-        if held is not None:
-            await roll_back(held.raw)
-        await self._pool.failed(held, error)
+        try:
+            if held is not None:
+                await roll_back(held.raw)
+        finally:
+            # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
+            await self._pool.failed(held, error)
         if isinstance(error, asyncpg.LockNotAvailableError):
             raise LockedError from None
 
