@@ -172,6 +172,18 @@ def not_kept(records: Records) -> None:
     records.tables.keys.pop()
 
 
+def refusal_not_kept(records: Records) -> None:
+    records.told.append(Attempt(replace(CANCEL, key="a third key"), "c8", 404, "not-found"))
+
+
+def kept_for_nobody(records: Records) -> None:
+    """The actor's role doesn't allow it, so a record is as wrong as none is right."""
+    command = replace(REJECT, key="a third key", actor_id=AUTHOR, allowed=False)
+    records.told.append(Attempt(command, "c8", 404, "not-found"))
+    assert records.complaints() == ""
+    records.tables.keys.append(Record(AUTHOR, "a third key", "events.reject", "c8", "not-found"))
+
+
 def kept_otherwise(records: Records) -> None:
     records.tables.keys[-1] = replace(records.tables.keys[-1], code="not-found")
 
@@ -214,6 +226,8 @@ def two_keys(records: Records) -> None:
         (stuck, "its key is stuck: 409 request-in-progress"),
         (failed, "answered 500 internal"),
         (not_kept, "its outcome isn't kept"),
+        (refusal_not_kept, "its outcome isn't kept"),
+        (kept_for_nobody, "kept for whom nothing is kept"),
         (kept_otherwise, "kept as not-found, and it is otherwise"),
         (kept_by_another, "kept as done by another attempt"),
         (kept_and_not_applied, "kept as done and not applied"),

@@ -33,7 +33,8 @@ LIFE = {
 class Command:
     """What a client wants to happen once. Each has a title of its own, which a create or an update writes.
 
-    `event_id` is None for a create, `version` the one that If-Match names.
+    `event_id` is None for a create, `version` the one that If-Match names. `allowed`: by the actor's role, whatever the
+    event; where it isn't, nothing is kept under the key.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Command:
     event_id: str | None = None
     key: str | None = None
     version: int | None = None
+    allowed: bool = True
 
 
 @dataclass(frozen=True)
@@ -170,15 +172,13 @@ def _entry(command: Command, entry: Entry, acknowledged: Sequence[Attempt]) -> I
 
 
 def _key(tries: Sequence[Attempt], entries: Sequence[Entry], record: Record | None) -> Iterator[str]:
-    # Of a caller whose role doesn't allow the operation at all nothing is kept, an event they don't see included.
-    codes = {
-        attempt.code
-        for attempt in tries
-        if attempt.code in STORED_REFUSALS and (attempt.code, attempt.key_status) != ("not-found", None)
-    }
+    codes = {attempt.code for attempt in tries if attempt.code in STORED_REFUSALS}
     if tries[-1].ambiguous:
         yield f"its key is stuck: {tries[-1].status} {tries[-1].code}"
-    if record is None:
+    if not tries[-1].command.allowed:
+        if record is not None:
+            yield "kept for whom nothing is kept"
+    elif record is None:
         if entries or codes:
             yield "its outcome isn't kept"
     elif record.code is None and not entries:

@@ -32,6 +32,8 @@ from tests.support.services import Service
 
 CLIENTS = 8
 ROLES = ("user", "other", "moderator", "admin")
+# What only some roles may do, and which.
+JUDGED, JUDGES = ("approve", "reject"), ("moderator", "admin")
 # Events that they write to at a time. Few, so that they meet; a new one takes an old one's place.
 SLOTS = 12
 # How often each is tried: many events are submitted, few deleted.
@@ -80,7 +82,7 @@ def steps(seed: int, client: int) -> Iterator[Step]:
     while True:
         (action,) = chance.choices(list(ACTIONS), list(ACTIONS.values()))
         slot = chance.randrange(SLOTS)
-        role = chance.choice(("moderator", "admin")) if action in ("approve", "reject") else ROLES[slot % len(ROLES)]
+        role = chance.choice(JUDGES) if action in JUDGED else ROLES[slot % len(ROLES)]
         keyed = chance.random() < 0.6
         yield Step(
             action=action,
@@ -143,6 +145,7 @@ class _Client:
                 event_id=None if step.action == "create" else event_id,
                 key=f"key of {title}".replace(" ", "-") if step.keyed else None,
                 version=version if step.guarded and step.action != "create" else None,
+                allowed=step.action not in JUDGED or step.role in JUDGES,
             )
             # Some ambiguous ones are left so: they are taken up again when all is over.
             for _ in range(step.tries):
