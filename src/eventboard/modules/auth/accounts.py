@@ -28,7 +28,7 @@ from eventboard.modules.auth.names import email_key
 from eventboard.modules.auth.part import Part, ended, logged_in, no_membership, person
 from eventboard.modules.auth.rules import password_errors
 from eventboard.platform.errors import Code, FieldError, ServiceError
-from eventboard.platform.identity import PublicKeys, Role, refused
+from eventboard.platform.identity import Principal, PublicKeys, Role, refused
 from eventboard.platform.ids import uuid7
 
 
@@ -93,6 +93,17 @@ class Accounts(Part):
 
     async def get_me(self, query: GetMe) -> Me:
         caller = await self._verify(query.actor)
+        row = await self._member(caller)
+        if not row["active"]:
+            raise refused("its membership has ended")
+        return Me(
+            **person(row),
+            updated_at=row["updated_at"],
+            organization=OrganizationSummary(id=row["organization_id"], name=row["name"], slug=row["slug"]),
+        )
+
+    async def _member(self, caller: Principal) -> Any:
+        """The caller's membership, in force or not, and who they are."""
         row = await self._database.row(
             caller.organization_id,
             caller.user_id,
@@ -100,13 +111,9 @@ class Accounts(Part):
             user_id=caller.user_id,
             organization_id=caller.organization_id,
         )
-        if row is None or not row["active"]:
+        if row is None:
             raise refused("its membership has ended")
-        return Me(
-            **person(row),
-            updated_at=row["updated_at"],
-            organization=OrganizationSummary(id=row["organization_id"], name=row["name"], slug=row["slug"]),
-        )
+        return row
 
     async def validate_user(self, query: ValidateUser) -> Validity:
         row = await self._database.row(
@@ -152,15 +159,7 @@ class Accounts(Part):
     async def change_password(self, command: ChangePassword) -> Done:
         """All other sessions of the caller end."""
         caller = await self._verify(command.actor)
-        row = await self._database.row(
-            caller.organization_id,
-            caller.user_id,
-            store.MEMBER,
-            user_id=caller.user_id,
-            organization_id=caller.organization_id,
-        )
-        if row is None:
-            raise refused("its membership has ended")
+        row = await self._member(caller)
         change = command.change
         _refuse(password_errors("/newPassword", change.new_password, row["email"], row["name"]))
         with self._limits.tally() as tally:
