@@ -1,10 +1,11 @@
 """Gateway, auth and events as three processes that can be killed, frozen and brought back; proxies between them."""
 
 import os
+import random
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,8 +135,17 @@ def replicas(
         yield Replicas(auth, several, faces, database_url)
 
 
+# Below what Linux and others give to outgoing connections: none of those takes a port while its process is away.
+_PORTS = range(20_000, 32_768)
+_chance = random.SystemRandom()
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """One that nobody listens on now. The kernel gives away others first, so it is free a moment later, too."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """One that nobody listens on now, and that this process hasn't been given before."""
+    while True:
+        port = _chance.choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in _given:
+                _given.add(port)
+                return port
