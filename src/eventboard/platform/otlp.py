@@ -1,22 +1,29 @@
-"""Sampled traces, on their way to a collector: OTLP over HTTP, by OpenTelemetry's own exporter.
+"""Sampled traces, on their way to a collector: OTLP over HTTP, by OpenTelemetry's own queue and sender.
 
-Imported only where an endpoint is set: the imports take as long as those of all the rest.
+Spans are written as the protocol has them, each from a template: the SDK's own spans and their encoder take ten times
+as long, which all requests pay where all are sampled (docs/decisions/0012-spans-as-tuples.md). Imported only where an
+endpoint is set: the imports take as long as those of all the rest.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1 import resource_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from eventboard.platform.errors import HTTP, Code
 from eventboard.platform.tracing import (
@@ -28,7 +35,6 @@ from eventboard.platform.tracing import (
     QUERY,
     SAMPLED,
     SERVICE,
-    Recorded,
     Trace,
 )
 
@@ -41,9 +47,17 @@ BATCH = 256
 # Seconds that the last batch may take when the process ends.
 FAREWELL = 2.0
 
-_FLAGS = TraceFlags(SAMPLED)
+_SERVER, _CLIENT, _INTERNAL = (
+    trace_pb2.Span.SPAN_KIND_SERVER,
+    trace_pb2.Span.SPAN_KIND_CLIENT,
+    trace_pb2.Span.SPAN_KIND_INTERNAL,
+)
+# Whether a span's parent is in another process.
+_HERE = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_THERE = _HERE | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _DATABASE = {"db.system.name": "postgresql"}
-_UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
+# A span's name and detail are of the code, not of what is sent: there are not many of them.
+_TEMPLATES = 4096
 # What went wrong, with these, is the caller's doing: OpenTelemetry calls no such span an error.
 _REFUSALS = frozenset(code.value for code in Code if HTTP[code][0] < 500)
 
@@ -71,7 +85,7 @@ class OtlpExport:
         self._queue = queue
         self._patience = patience
         # One waiting context for all: the processor asks it for no more than whether it is sampled.
-        self._sampled = SpanContext(1, 1, is_remote=False, trace_flags=_FLAGS)
+        self._sampled = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(SAMPLED))
         self._processor: BatchSpanProcessor | None = None
         # Its words for each attempt to send; that a batch was given up is an error, and is logged.
         logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.ERROR)
@@ -79,7 +93,7 @@ class OtlpExport:
     async def open(self) -> None:
         # The environment's OTEL_RESOURCE_ATTRIBUTES are added.
         resource = Resource.create(self._resource)
-        exporter = _Unfolding(OTLPSpanExporter(self._endpoint, timeout=PATIENCE), resource)
+        exporter = _Exporter(self._endpoint, resource)
         self._processor = BatchSpanProcessor(
             exporter,
             max_queue_size=self._queue,
@@ -101,87 +115,101 @@ class OtlpExport:
         await asyncio.to_thread(closing.join, min(FAREWELL, self._patience()))
 
 
-class _Unfolding(SpanExporter):
-    """Makes the spans of traces when it is their turn, and not while somebody waits for an answer."""
+class _Exporter(OTLPSpanExporter):
+    """Writes the spans of traces when it is their turn, and not while somebody waits for an answer."""
 
-    def __init__(self, inner: SpanExporter, resource: Resource) -> None:
-        self._inner = inner
-        self._resource = resource
+    def __init__(self, endpoint: str, resource: Resource) -> None:
+        super().__init__(endpoint, timeout=PATIENCE)
+        told = [_attribute(key, value) for key, value in resource.attributes.items()]
+        self._resource = resource_pb2.Resource(attributes=told)
 
     def export(self, spans: Sequence[Any]) -> SpanExportResult:
-        return self._inner.export([span for waiting in spans for span in readable(waiting.trace, self._resource)])
-
-    def shutdown(self) -> None:
-        self._inner.shutdown()
+        written = encoded((waiting.trace for waiting in spans), self._resource)
+        return SpanExportResult.SUCCESS if self._client.export(written).success else SpanExportResult.FAILURE
 
 
-_SCOPE = InstrumentationScope("eventboard")
+_SCOPE = InstrumentationScope(name="eventboard")
 
 
-def readable(trace: Trace, resource: Resource) -> list[ReadableSpan]:
-    """The spans that this process recorded, with the names and attributes of OpenTelemetry's conventions."""
+def encoded(traces: Iterable[Trace], resource: resource_pb2.Resource) -> bytes:
+    """An ExportTraceServiceRequest of the spans that this process recorded, by OpenTelemetry's conventions."""
+    request = ExportTraceServiceRequest()
+    told = request.resource_spans.add(resource=resource).scope_spans.add(scope=_SCOPE)
+    for trace in traces:
+        _add(told, trace)
+    written: bytes = request.SerializeToString()
+    return written
+
+
+def _add(told: trace_pb2.ScopeSpans, trace: Trace) -> None:
     # perf_counter's clock to Unix nanoseconds.
     origin = int(trace.at * 1e9) - int(trace.begun * 1e9)
+    trace_id = trace.trace_id.to_bytes(16)
     details = {number: detail for number, _, _, _, _, detail, _ in trace.spans}
-
-    def context_of(span_id: int, *, remote: bool = False) -> SpanContext:
-        return SpanContext(trace.trace_id, span_id, is_remote=remote, trace_flags=_FLAGS)
-
-    contexts = {number: context_of(trace.id_of(number)) for number in details}
-    caller = context_of(trace.parent.span_id, remote=True) if trace.parent else None
-    spans = []
-    for recorded in trace.spans:
-        number, parent, _, begun, ended, _, failure = recorded
-        name, kind, attributes = _told(trace, recorded, details.get(parent, ""))
-        failed = trace.status >= 500 if number == 0 else bool(failure) and failure not in _REFUSALS
-        if failure:
-            attributes = {**attributes, "error.type": failure}
-        spans.append(
-            ReadableSpan(
-                name,
-                contexts[number],
-                # Of one that was still under way when the request ended, nothing but its children is known.
-                contexts.get(parent, contexts[0]) if number else caller,
-                resource,
-                attributes,
-                kind=kind,
-                status=_ERROR if failed else _UNSET,
-                start_time=origin + int(begun * 1e9),
-                end_time=origin + int(ended * 1e9),
-                instrumentation_scope=_SCOPE,
-            )
-        )
-    return spans
+    for number, parent, name, begun, ended, detail, failure in trace.spans:
+        span = told.spans.add()
+        if number:
+            span.MergeFromString(_part(name, detail, details.get(parent, ""), failure))
+            # Of one that was still under way when the request ended, nothing but its children is known.
+            span.parent_span_id = trace.id_of(parent if parent in details else 0).to_bytes(8)
+        else:
+            span.MergeFromString(_whole(name, detail, trace.method, trace.route, trace.status, failure))
+            span.attributes.append(_attribute("eventboard.correlation_id", trace.correlation_id))
+            span.flags = _THERE if trace.parent else _HERE
+            if trace.parent:
+                span.parent_span_id = trace.parent.span_id.to_bytes(8)
+        span.trace_id = trace_id
+        span.span_id = trace.id_of(number).to_bytes(8)
+        span.start_time_unix_nano = origin + int(begun * 1e9)
+        span.end_time_unix_nano = origin + int(ended * 1e9)
 
 
-def _told(trace: Trace, recorded: Recorded, of: str) -> tuple[str, SpanKind, Mapping[str, Any]]:
-    """Name, kind and attributes. `of` is the detail of the span that this one is inside of."""
-    number, _, name, _, _, detail, _ = recorded
-    if number == 0:
-        return _whole(trace, name, detail)
+@lru_cache(maxsize=_TEMPLATES)
+def _part(name: str, detail: str, of: str, failure: str) -> bytes:
+    """What spans of a kind have in common. `of` is the detail of the span that they are inside of."""
+    failed = bool(failure) and failure not in _REFUSALS
     if name == QUERY:
         operation, _, table = detail.partition(" ")
         about = {"db.query.summary": detail, "db.operation.name": operation, "db.collection.name": table}
-        return detail, SpanKind.CLIENT, {**_DATABASE, **about}
+        return _template(detail, _CLIENT, {**_DATABASE, **about}, failure, failed=failed)
     if name in (CONNECTION, BEGIN, COMMIT):
-        return name, SpanKind.CLIENT, _DATABASE
+        return _template(name, _CLIENT, _DATABASE, failure, failed=failed)
     if name == ATTEMPT:
         again = int(detail) - 1
         attributes: dict[str, Any] = {"rpc.system.name": "eventboard", "rpc.method": of}
-        return of, SpanKind.CLIENT, {**attributes, "http.request.resend_count": again} if again else attributes
+        if again:
+            attributes["http.request.resend_count"] = again
+        return _template(of, _CLIENT, attributes, failure, failed=failed)
     if name == CALL or name.endswith(SERVICE):
-        return f"{name} {detail}", SpanKind.INTERNAL, {"rpc.method": detail}
-    return name, SpanKind.INTERNAL, {}
+        return _template(f"{name} {detail}", _INTERNAL, {"rpc.method": detail}, failure, failed=failed)
+    return _template(name, _INTERNAL, {}, failure, failed=failed)
 
 
-def _whole(trace: Trace, name: str, detail: str) -> tuple[str, SpanKind, Mapping[str, Any]]:
-    attributes: dict[str, Any] = {
-        "http.request.method": trace.method,
-        "http.response.status_code": trace.status,
-        "eventboard.correlation_id": trace.correlation_id,
-    }
+@lru_cache(maxsize=_TEMPLATES)
+def _whole(name: str, detail: str, method: str, route: str, status: int, failure: str) -> bytes:
+    attributes: dict[str, Any] = {"http.request.method": method, "http.response.status_code": status}
     if detail and name.endswith(SERVICE):
-        return detail, SpanKind.SERVER, {**attributes, "rpc.system.name": "eventboard", "rpc.method": detail}
-    if trace.route:
-        attributes["http.route"] = trace.route
-    return f"{trace.method} {trace.route}".strip(), SpanKind.SERVER, attributes
+        attributes |= {"rpc.system.name": "eventboard", "rpc.method": detail}
+        return _template(detail, _SERVER, attributes, failure, failed=status >= 500)
+    if route:
+        attributes["http.route"] = route
+    return _template(f"{method} {route}".strip(), _SERVER, attributes, failure, failed=status >= 500)
+
+
+def _template(
+    name: str, kind: trace_pb2.Span.SpanKind.ValueType, attributes: Mapping[str, Any], failure: str, *, failed: bool
+) -> bytes:
+    told = {**attributes, "error.type": failure} if failure else attributes
+    written: bytes = trace_pb2.Span(
+        name=name,
+        kind=kind,
+        attributes=[_attribute(key, value) for key, value in told.items()],
+        status=Status(code=Status.STATUS_CODE_ERROR) if failed else None,
+        flags=_HERE,
+    ).SerializeToString()
+    return written
+
+
+def _attribute(key: str, value: Any) -> KeyValue:
+    told = AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=str(value))
+    return KeyValue(key=key, value=told)
