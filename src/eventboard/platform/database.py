@@ -62,7 +62,7 @@ class Statement:
         """A SELECT that makes its scope's settings first; organization and user are its last two parameters.
 
         Its second half needs what the first returns, and OFFSET 0 keeps the planner from taking either apart: so the
-        policies, which ask for the settings when a table is scanned, find them made.
+        policies, which ask for the settings when a table is scanned, find them made. Rows stay in the SELECT's order.
         """
         if self._settled is None:
             organization = len(self._names) + 1
@@ -126,7 +126,14 @@ class Database:
     async def row(
         self, organization: UUID | None, user: UUID | None, statement: Statement, **values: Any
     ) -> Any | None:
-        """The first row of a SELECT by key, as in a scope of `reading`; mostly in one round trip, settings included."""
+        """The first row of a SELECT, or None."""
+        rows = await self.rows(organization, user, statement, **values)
+        return rows[0] if rows else None
+
+    async def rows(
+        self, organization: UUID | None, user: UUID | None, statement: Statement, **values: Any
+    ) -> list[Any]:
+        """Those of a SELECT, as in a scope of `reading`, but mostly in one round trip with its settings."""
         held = None
         try:
             held = await self._pool.take()
@@ -134,15 +141,15 @@ class Database:
             if held.timeout == milliseconds:
                 settings = (str(organization or ""), str(user or ""))
                 with Span(QUERY, statement.summary):
-                    row = await held.raw.fetchrow(statement.settled, *statement.arguments(values), *settings)
+                    rows: list[Any] = await held.raw.fetch(statement.settled, *statement.arguments(values), *settings)
             else:
                 await _settle(held, organization, user, milliseconds)
-                row = await Connection(held.raw).one(statement, **values)
+                rows = await Connection(held.raw).all(statement, **values)
         except BaseException as error:
             await self._pool.failed(held, error)
             raise
         await self._pool.keep(held)
-        return row
+        return rows
 
     def reading(self, organization: UUID | None, user: UUID | None = None) -> "_Reading":
         """For single statements, each its own transaction.

@@ -137,16 +137,19 @@ class Explaining(Connection):
         """What row-level security asks for: without it there are no rows to plan for."""
         await self._raw.execute(f"SET LOCAL eventboard.organization_id = '{organization_id}'")
 
-    async def all(self, statement: Statement, **values: Any) -> list[Any]:
-        await self.explain(statement, **values)
-        return await super().all(statement, **values)
+    async def rows(self, statement: Statement, **values: Any) -> list[Any]:
+        """As Database.rows runs it: it makes its own settings."""
+        await self._raw.execute("RESET eventboard.organization_id")
+        caller = (str(values["organization_id"]), str(values["user_id"]))
+        await self._explain(statement.settled, [*statement.arguments(values), *caller])
+        return list(await self._raw.fetch(statement.settled, *statement.arguments(values), *caller))
 
     async def explain(self, statement: Statement, **values: Any) -> None:
-        given = ", ".join(
-            "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
-            for value in statement.arguments(values)
-        )
-        await self._raw.execute(f"PREPARE explained AS {statement.sql}")
+        await self._explain(statement.sql, statement.arguments(values))
+
+    async def _explain(self, sql: str, arguments: list[Any]) -> None:
+        given = ", ".join("NULL" if value is None else "'" + str(value).replace("'", "''") + "'" for value in arguments)
+        await self._raw.execute(f"PREPARE explained AS {sql}")
         for mode in MODES:
             await self._raw.execute(f"SET plan_cache_mode = {mode}")
             plan = await self._raw.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE explained({given})")
@@ -196,11 +199,10 @@ FILTERS: list[dict[str, Any]] = [
 async def explain_list(connection: Explaining, caller: str, **query: Any) -> list[Plan]:
     """The plans of a list's first page, and of its second one by cursor. What is on them, test_listing.py says."""
     connection.plans, connection.name = [], f"{caller} {query}"
-    await connection.belong(CALLERS[caller].organization_id)
-    first = await listing.find(connection, CALLERS[caller], EventQuery(**query))
+    first = await listing.find(connection.rows, CALLERS[caller], EventQuery(**query))
     if first.meta.next_cursor:
         connection.name = f"{caller} {query} by cursor"
-        await listing.find(connection, CALLERS[caller], EventQuery(cursor=first.meta.next_cursor, **query))
+        await listing.find(connection.rows, CALLERS[caller], EventQuery(cursor=first.meta.next_cursor, **query))
     return connection.plans
 
 
@@ -300,9 +302,8 @@ async def test_search_function(full_database: str) -> None:
 async def test_far_page_by_number(full_database: str) -> None:
     """What comes before it is counted off along the indexes, too."""
     async with explaining(full_database) as connection:
-        await connection.belong(MIXED)
         for sort_by in SortBy:
             connection.name = sort_by
-            await listing.find(connection, CALLERS["moderator"], EventQuery(page=400, sort_by=sort_by))
+            await listing.find(connection.rows, CALLERS["moderator"], EventQuery(page=400, sort_by=sort_by))
         assert names(plan for plan in connection.plans if plan.sequential) == []
         assert names(plan for plan in connection.plans if plan.rows(for_total=False) > 5_100) == []

@@ -11,6 +11,7 @@ whatever was added or removed meanwhile, and the index finds the place at once h
 import hashlib
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -47,7 +48,7 @@ from eventboard.modules.events.models import SEARCHED, EventRow, TallyRow
 from eventboard.modules.events.store import COLUMNS
 from eventboard.modules.events.times import in_utc
 from eventboard.platform.contract import Moment
-from eventboard.platform.database import Connection, Statement
+from eventboard.platform.database import Statement
 from eventboard.platform.errors import Code, FieldError, ServiceError, invalid
 from eventboard.platform.identity import Principal
 from eventboard.platform.text import LINE
@@ -83,6 +84,7 @@ _TRIGRAM = re.compile(r"[^\W_]{3}")
 
 Text = Annotated[str, Meta(pattern=LINE)]
 Value = TypeVar("Value")
+RowsOf = Callable[..., Awaitable[list[Any]]]
 
 
 class Place(Struct, Generic[Value], frozen=True, array_like=True):
@@ -98,6 +100,8 @@ class Shape(Struct, frozen=True):
     """What makes one statement differ from another; the values are its parameters.
 
     `shared`: the states in which everybody's events are listed; `own`: those in which only the caller's own are.
+    `most`: how many rows are read where none is skipped, so that PostgreSQL plans for them, once for any values; None
+    is a parameter, for which such a plan would be one for a tenth of all rows: so it makes a new one each time.
     """
 
     shared: tuple[Status, ...]
@@ -109,9 +113,11 @@ class Shape(Struct, frozen=True):
     start_date_from: bool
     start_date_to: bool
     cursor: bool
+    most: int | None
 
 
-async def find(connection: Connection, caller: Principal, query: EventQuery) -> EventPage:
+async def find(rows_of: RowsOf, caller: Principal, query: EventQuery) -> EventPage:
+    """`rows_of` runs a statement as the caller."""
     _check_times(query)
     place = _read_cursor(query)
     number = place.page if place else query.page or 1
@@ -119,6 +125,9 @@ async def find(connection: Connection, caller: Principal, query: EventQuery) -> 
         raise invalid("/page", f"page x limit goes to {HORIZON}; follow nextCursor beyond.")
     wanted = EVERY if query.status is None else {query.status}
     shared = wanted & SEES[caller.role].others
+    skip = 0 if place else (number - 1) * query.limit
+    # One more than is shown tells whether there is a next page.
+    most = query.limit + 1
     shape = Shape(
         shared=tuple(sorted(shared)),
         own=tuple(sorted(wanted - shared)),
@@ -129,8 +138,8 @@ async def find(connection: Connection, caller: Principal, query: EventQuery) -> 
         start_date_from=query.start_date_from is not None,
         start_date_to=query.start_date_to is not None,
         cursor=place is not None,
+        most=None if skip else most,
     )
-    skip = 0 if place else (number - 1) * query.limit
     values = {
         "organization_id": caller.organization_id,
         "user_id": caller.user_id,
@@ -139,13 +148,12 @@ async def find(connection: Connection, caller: Principal, query: EventQuery) -> 
         "start_date_to": query.start_date_to,
         "after_value": place.value if place else None,
         "after_id": place.id if place else None,
-        # One more than is shown tells whether there is a next page.
-        "most": query.limit + 1,
+        "most": most,
         "skip": skip,
-        "reach": skip + query.limit + 1,
+        "reach": skip + most,
     }
-    rows = await connection.all(_page(shape), **values)
-    total: int = (rows or await connection.all(_count(shape), **values))[0]["total"]
+    rows = await rows_of(_page(shape), **values)
+    total: int = (rows or await rows_of(_count(shape), **values))[0]["total"]
     shown = [Event(*row[:-1]) for row in rows[: query.limit]]
     more = len(rows) > query.limit
     counted = min(total, HORIZON)
@@ -164,7 +172,7 @@ async def find(connection: Connection, caller: Principal, query: EventQuery) -> 
     )
 
 
-@lru_cache(maxsize=4096)  # more than there are shapes
+@lru_cache(maxsize=4096)  # more than anybody uses
 def _page(shape: Shape) -> Statement:
     source = _source(shape)
     order = source[_ORDERS[shape.sort_by]]
@@ -178,16 +186,11 @@ def _page(shape: Shape) -> Statement:
             # No index serves the second form: what isn't read in order isn't looked for in an order's index.
             rows = rows.where(after if part.ordered else after.is_(true()))
         if part.ordered:
-            rows = rows.order_by(*_directions(shape, order, source.id)).limit(bindparam("reach"))
+            rows = rows.order_by(*_directions(shape, order, source.id)).limit(_rows(shape, "reach"))
         parts.append(rows)
     merged = union_all(*parts).subquery("merged")
-    seen = (
-        select(merged)
-        .order_by(*_directions(shape, merged.c.place, merged.c.id))
-        .offset(bindparam("skip"))
-        .limit(bindparam("most"))
-        .subquery("seen")
-    )
+    chosen = select(merged).order_by(*_directions(shape, merged.c.place, merged.c.id)).limit(_rows(shape, "most"))
+    seen = (chosen if shape.most else chosen.offset(bindparam("skip"))).subquery("seen")
     # What is skipped is read in the indexes alone. The limit keeps PostgreSQL from joining in another way than by key.
     this = (EventRow.organization_id == bindparam("organization_id"), EventRow.id == seen.c.id)
     event = select(*COLUMNS).where(*this).limit(literal_column("1")).lateral("event")
@@ -260,6 +263,10 @@ def _parts(shape: Shape) -> list[Part]:
         # Read once, whatever the status.
         parts = [Part([or_(*(and_(*part.conditions) for part in parts))], ordered=True)]
     return [Part([*conditions, *part.conditions], part.ordered) for part in parts]
+
+
+def _rows(shape: Shape, name: str) -> Any:
+    return literal_column(str(shape.most)) if shape.most else bindparam(name)
 
 
 def _literal(status: Status) -> Any:

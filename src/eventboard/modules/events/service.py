@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import available_timezones
@@ -82,8 +82,8 @@ class EventsService:
 
     async def find_all(self, query: FindEvents) -> EventPage:
         caller = await self._verify(query.actor)
-        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
-            return await listing.find(connection, caller, query.query)
+        rows_of = partial(self._database.rows, caller.organization_id, caller.user_id)
+        return await listing.find(rows_of, caller, query.query)
 
     async def update(self, command: UpdateEvent) -> Written:
         caller = await self._verify(command.actor)
