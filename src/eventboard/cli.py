@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,8 @@ def _failed(error: Exception) -> int:
 
 
 def _serve(settings: Settings, given: argparse.Namespace) -> int:
+    # Until it serves: what is imported stays, and Python would look through it for cycles again and again.
+    gc.disable()
     from eventboard.app import build, target_of
     from eventboard.modules.auth.keys import KeyFileError
     from eventboard.platform import logs
@@ -104,6 +107,7 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
             app = build(settings, target, log=log)
             encryption(server)
             if given.workers > 1:
+                gc.enable()
                 worker = ["serve", "--target", given.target]
                 shared = (listeners.public, listeners.admin)
                 return supervise(worker, shared, given.workers, patience=server.drain + server.grace)

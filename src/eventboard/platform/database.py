@@ -5,6 +5,7 @@ engine halves the reads per second (docs/decisions/0002-statements-compiled-once
 """
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from uuid import UUID
@@ -22,9 +23,9 @@ from eventboard.platform.pool import Connections, Held, Pool, roll_back
 from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Span
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-# What a statement does first, and to which table; what is after FOR or DO is a clause.
+# What a statement writes first, where FOR and DO begin clauses; and the tables that it reads.
 _WRITES = re.compile(r"(?<!FOR )(?<!DO )\b(INSERT INTO|UPDATE|DELETE FROM) ([\w.]+)")
-_READS = re.compile(r"\b(SELECT)\b.*?\bFROM ([\w.]+)", re.DOTALL)
+_READS = re.compile(r"\bFROM (\w+\.\w+)")
 _PARAMETER = re.compile(r"\$(\d+)")
 
 # Milliseconds by which a session's `statement_timeout` may be later than the budget's end, as an answer may be; where
@@ -43,8 +44,11 @@ class Statement:
     def __init__(self, statement: ClauseElement) -> None:
         compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT))
         self.sql = str(compiled)
-        found = _WRITES.search(self.sql) or _READS.search(self.sql)
-        self.summary = f"{found[1].split()[0]} {found[2]}" if found else self.sql.split(maxsplit=1)[0]
+        if written := _WRITES.search(self.sql):
+            self.summary = f"{written[1].split()[0]} {written[2]}"
+        else:
+            read = Counter(_READS.findall(self.sql)).most_common(1)
+            self.summary = f"SELECT {read[0][0]}" if read else self.sql.split(maxsplit=1)[0]
         self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._defaults: dict[str, Any] = {name: compiled.params[name] for name in self._names}
         self._settled: str | None = None
