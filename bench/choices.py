@@ -1,9 +1,10 @@
-"""The figures behind three decisions (docs/decisions): `python bench/choices.py statements | servers | signatures`.
+"""The figures behind decisions (docs/decisions): `python bench/choices.py statements | servers | signatures | clients`.
 
 Variants take turns, so that what else the machine does meets all of them; medians of the rounds.
 """
 
 import asyncio
+import os
 import shutil
 import statistics
 import subprocess
@@ -108,7 +109,7 @@ async def _statements(url: str) -> None:
     await engine.dispose()
 
 
-async def _rate(way: Callable[[], Awaitable[Any]]) -> tuple[float, float]:
+async def _rate(way: Callable[[], Awaitable[Any]], callers: int = CALLERS) -> tuple[float, float]:
     """Calls per second, and seconds of this process's processor time for one."""
     end = time.perf_counter() + SECONDS
 
@@ -120,7 +121,7 @@ async def _rate(way: Callable[[], Awaitable[Any]]) -> tuple[float, float]:
         return count
 
     begun, cpu = time.perf_counter(), time.process_time()
-    count = sum(await asyncio.gather(*(caller() for _ in range(CALLERS))))
+    count = sum(await asyncio.gather(*(caller() for _ in range(callers))))
     return count / (time.perf_counter() - begun), (time.process_time() - cpu) / count
 
 
@@ -192,6 +193,79 @@ def _wait(port: int) -> None:
             return
 
 
+# A call of events.findOne as it crosses between processes, by its size.
+CALL_HEADERS = {
+    "authorization": f"Bearer {'x' * 42}",
+    "content-type": "application/vnd.eventboard+msgpack",
+    "x-contract": "0123456789abcdef",
+    "x-correlation-id": "9ebe9fe2-85dc-4494-8923-21e6be850115",
+    "traceparent": f"00-{'a' * 32}-{'b' * 16}-00",
+    "x-budget-ms": "2000",
+}
+CALL, REPLY = b"x" * 500, b"x" * 600
+
+
+async def reply(_: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body", False):
+        pass
+    headers = [(b"content-length", str(len(REPLY)).encode()), (b"x-spans", b"x" * 200)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": REPLY})
+
+
+def clients() -> None:
+    """0017: one small call over a kept connection, by each HTTP client on one core; the server on another."""
+    server = f"uvicorn choices:reply --port 3984 --no-access-log --lifespan off --app-dir {HERE}".split()
+    command = ["/usr/bin/taskset", "-c", "1", str(BIN / server[0]), *server[1:]]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.sched_setaffinity(0, {0})
+    try:
+        _wait(3984)
+        uvloop.run(_clients("http://127.0.0.1:3984/rpc/events.findOne"))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _clients(url: str) -> None:
+    import aiohttp  # no part of the environment: install it into .venv for this measurement
+    import httpx
+    from pyreqwest.client import ClientBuilder
+
+    rust = ClientBuilder().http1_only().tcp_nodelay(True).no_proxy().build()
+    classic = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+    modern = httpx.AsyncClient()
+
+    async def by_pyreqwest() -> bytes:
+        answer = await rust.post(url).headers(CALL_HEADERS).body_bytes(CALL).build().send()
+        return (await answer.bytes()).to_bytes()
+
+    async def by_aiohttp() -> bytes:
+        async with classic.post(url, data=CALL, headers=CALL_HEADERS, allow_redirects=False) as answer:
+            return await answer.read()
+
+    async def by_httpx() -> bytes:
+        return (await modern.post(url, content=CALL, headers=CALL_HEADERS)).content
+
+    ways = {"pyreqwest": by_pyreqwest, "aiohttp": by_aiohttp, "httpx": by_httpx}
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for number in range(ROUNDS + 1):
+        for name, way in ways.items():
+            if await way() != REPLY:
+                sys.exit(f"{name} got another answer")
+            for callers in (1, CALLERS):
+                got = await _rate(way, callers)
+                if number:
+                    rows.setdefault(f"{name}, {callers} at a time", []).append(got)
+    print("| client | calls per second | processor time of one, µs |\n| --- | --- | --- |")
+    for name, measured in rows.items():
+        rate, cpu = (statistics.median(values) for values in zip(*measured, strict=True))
+        print(f"| {name} | {rate:,.0f} | {cpu * 1e6:.0f} |")
+    await rust.close()
+    await classic.close()
+    await modern.aclose()
+
+
 def signatures() -> None:
     """0005: what a token costs under either algorithm: the bare signature, and PyJWT's whole decode."""
     message = b"x" * 400  # about what a token's signed part has
@@ -221,7 +295,7 @@ def signatures() -> None:
 
 
 if __name__ == "__main__":
-    chosen = {"statements": statements, "servers": servers, "signatures": signatures}
+    chosen = {"statements": statements, "servers": servers, "signatures": signatures, "clients": clients}
     if sys.argv[1:] not in [[name] for name in chosen]:
         sys.exit(f"which one: {', '.join(chosen)}?")
     chosen[sys.argv[1]]()
