@@ -147,12 +147,16 @@ class Explaining(Connection):
     async def explain(self, statement: Statement, **values: Any) -> None:
         await self._explain(statement.sql, statement.arguments(values))
 
+    async def explain_text(self, sql: str) -> None:
+        await self._explain(sql, [])
+
     async def _explain(self, sql: str, arguments: list[Any]) -> None:
-        given = ", ".join("NULL" if value is None else "'" + str(value).replace("'", "''") + "'" for value in arguments)
+        texts = ["NULL" if value is None else "'" + str(value).replace("'", "''") + "'" for value in arguments]
+        given = f"({', '.join(texts)})" if texts else ""
         await self._raw.execute(f"PREPARE explained AS {sql}")
         for mode in MODES:
             await self._raw.execute(f"SET plan_cache_mode = {mode}")
-            plan = await self._raw.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE explained({given})")
+            plan = await self._raw.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE explained{given}")
             self.plans.append(plan_of(f"{mode}: {self.name}", plan))
         await self._raw.execute("RESET plan_cache_mode")
         await self._raw.execute("DEALLOCATE explained")
@@ -236,6 +240,16 @@ async def test_one_event_and_its_history(full_database: str) -> None:
             await connection.explain(statement, **this, version=1, **entry, **new)
         assert len(connection.plans) == 8
         assert names(plan for plan in connection.plans if plan.sequential) == []
+
+
+async def test_idempotency_key(full_database: str) -> None:
+    """It is found by all of its own key, with its values in the statement's text: its owner may have any number."""
+    async with explaining(full_database) as connection:
+        await connection.belong(MIXED)
+        for statement in (store.KEY_IS_USED, store.REMOVE_EXPIRED_KEY):
+            connection.name = statement.inlined(organization_id=MIXED, user_id=AUTHOR, key="a key")
+            await connection.explain_text(connection.name)
+        assert names(plan for plan in connection.plans if "key =" not in plan.scans[0].condition) == []
 
 
 @pytest.mark.parametrize("caller", CALLERS)
