@@ -182,6 +182,19 @@ async def test_several_that_swallow_all() -> None:
     assert 2 <= loop.time() - begun < 2.5
 
 
+async def test_one_that_swallows_all() -> None:
+    """503 there, too, and at once: a retry with less time left than a try takes could say nothing but 504."""
+    loop = asyncio.get_running_loop()
+    policy = replace(QUICK, first_wait=0.5, jitter=0)
+    with black_hole() as gone:
+        async with calling(Desk, [gone], retries=policy, budget=2) as (desk, _):
+            begun = loop.time()
+            with pytest.raises(UnreachableError) as raised:
+                await desk.write(Ask("hi"))
+    assert raised.value.not_run
+    assert 1 <= loop.time() - begun < 1.5
+
+
 async def test_shed() -> None:
     """A replica with too much to do is not asked again where it is the only one; another one is."""
 

@@ -134,15 +134,15 @@ class HttpTransport:
     async def _attempt(self, operation: Operation, headers: dict[str, str], body: bytes, span: Span) -> Any:
         """One answer from the first replica that a connection can be made to."""
         addresses = await self._addresses.in_turn()
-        before = None
+        took = 0.0
         for address in addresses:
             left = context.remaining()
             if left is not None:
-                if before is not None and left < before - left:
+                if left < took:
                     # The last try took longer than what is left: time to say that nobody was reached.
                     break
-                before = left
                 headers[wire.BUDGET] = str(int(left * 1000))
+            begun = time.perf_counter()
             try:
                 request = self._client.post(f"{address}{wire.PREFIX}{operation.name}").headers(headers)
                 answer = await request.body_bytes(body).build().send()
@@ -150,6 +150,7 @@ class HttpTransport:
             except RequestError as error:
                 if not _never_made(error):
                     raise LostError(f"{address}: {error}") from None
+                took = time.perf_counter() - begun
                 self._addresses.leave_out(address)
                 continue
             span.adopt(answer.get_header(wire.SPANS))
@@ -166,7 +167,7 @@ class HttpTransport:
                 # Still left out when Retry-After is over: the retry is for another one.
                 self._addresses.leave_out(address, (refused.error.retry_after or 0) + LEFT_OUT_FOR)
                 raise
-        raise NeverReachedError(f"no replica of {self._module} could be reached")
+        raise NeverReachedError(f"no replica of {self._module} could be reached", took=took)
 
     def _read(self, operation: Operation, status: int, media_type: str | None, content: bytes, replicas: int) -> Any:
         if media_type != wire.MEDIA_TYPE:

@@ -64,7 +64,11 @@ class CallError(Exception):
 
 
 class NeverReachedError(CallError):
-    """No connection was made: the call can't have run."""
+    """No connection was made: the call can't have run. `took`: the seconds until that was known of the last replica."""
+
+    def __init__(self, message: str = "", *, took: float = 0) -> None:
+        super().__init__(message)
+        self.took = took
 
 
 class LostError(CallError):
@@ -261,8 +265,11 @@ async def retrying(
             seconds: float = policy.first_wait * 2**retries * random.uniform(1 - policy.jitter, 1)  # noqa: S311 - spreads load
             if isinstance(error, RefusedError):
                 seconds = max(seconds, error.error.retry_after or 0)
-            left = context.remaining()
-            if left is not None and left - seconds < policy.least_left:
+            left, least = context.remaining(), policy.least_left
+            if isinstance(error, NeverReachedError):
+                # Where connections are swallowed, what is left has to be enough to find that out once more.
+                least = max(least, error.took)
+            if left is not None and left - seconds < least:
                 return False
             if not _may_repeat(error, operation) or not (isinstance(error, NeverReachedError) or budget.take()):
                 return False
