@@ -211,6 +211,43 @@ def test_file_of_a_value(tmp_path: Path) -> None:
     assert "not a number" not in line
 
 
+@pytest.mark.parametrize("variable", ["URL", "AUTH_URL", "MIGRATION_URL_FILE"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:ses@me@host:5432/db",
+        "postgresql://me:ses@me:x@host/db",
+        "postgresql://me:ses/me@host/db",
+        "postgresql://me:ses?me@host/db",
+        "postgresql://me:ses#me@host/db",
+        "postgresql://me:ses[me@host/db",
+        "postgresql://me:sesame@host:port/db",
+    ],
+)
+def test_url_that_cannot_be_read(tmp_path: Path, variable: str, url: str) -> None:
+    """Told at the start, by name, and without the password: a process that never becomes ready says it too late."""
+    (tmp_path / "url").write_text(url)
+    line = refused({f"EVENTBOARD_DATABASE_{variable}": str(tmp_path / "url") if variable.endswith("FILE") else url})
+    assert line.startswith(f"EVENTBOARD_DATABASE_{variable}: it can't be read")
+    assert "ses" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:ses%40%2Fme@host:5432/db?sslmode=verify-full",
+        "postgresql://me@one:5432,two/db",
+        "postgresql://[::1]:5432/db",
+        "postgresql://me:sesame@[fe80::1],host:1/db",
+        "postgresql:///db?host=/var/run/postgresql",
+        "postgresql://%2Fvar%2Frun/db",
+    ],
+)
+def test_url_that_can_be_read(url: str) -> None:
+    """Several hosts, IPv6, a socket, a password that is encoded."""
+    assert load({"EVENTBOARD_DATABASE_URL": url}).database.url == url
+
+
 @pytest.mark.parametrize("file", ["base.toml", "development.toml"])
 @pytest.mark.parametrize(
     ("section", "given", "named"),

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -264,9 +265,23 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         # Not shown: it may hold a password.
         if key.endswith("url") and url and not url.startswith(("postgresql://", "postgres://")):
             raise SettingsError(f"{sources['database', key]}: it is no postgresql:// URL")
+        if key.endswith("url") and not _readable(url):
+            why = "it can't be read; is the password in it percent-encoded, and the port a number?"
+            raise SettingsError(f"{sources['database', key]}: {why}")
     if environment == "production":
         _refuse_unsafe(settings, sources, str(file))
     return settings
+
+
+def _readable(url: str) -> bool:
+    """Whether the driver can make out the hosts: for it the account ends at the first "@"."""
+    try:
+        place = urlsplit(url).netloc
+    except ValueError:
+        return False
+    hosts = place.partition("@")[2] if "@" in place else place
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts.split(",")]
+    return "@" not in hosts and all(not port or port.isdecimal() for port in ports)
 
 
 def _from_file(path: Path) -> Iterator[tuple[str, str, Any, str]]:
