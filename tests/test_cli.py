@@ -97,6 +97,25 @@ def test_no_database_url(command: str) -> None:
     assert "`eventboard dev`" in line
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate", "check"])
+def test_no_database_url_in_production(command: str) -> None:
+    """Nobody is sent to what production refuses."""
+    line = refused(command, ENVIRONMENT="production", PASSWORDS_MEMORY_KIB="19456", PASSWORDS_ITERATIONS="2")
+    assert line == "eventboard: EVENTBOARD_DATABASE_URL: it is not set"
+
+
+def test_one_database_url_of_several(folder: Path) -> None:
+    """The one that lacks is named, or the one that leads nowhere."""
+    own = {"DATABASE_AUTH_URL": NOBODY_LISTENS}
+    assert refused("check", **own).startswith("eventboard: EVENTBOARD_DATABASE_EVENTS_URL: it is not set")
+    assert refused("migrate", **own).startswith("eventboard: EVENTBOARD_DATABASE_MIGRATION_URL: it is not set")
+    assert "(EVENTBOARD_DATABASE_AUTH_URL)" in refused("check", DATABASE_EVENTS_URL=NOBODY_LISTENS, **own)
+    assert "(EVENTBOARD_DATABASE_URL)" in refused("migrate", DATABASE_URL=NOBODY_LISTENS, **own)
+    (folder / "url").write_text(NOBODY_LISTENS)
+    line = refused("migrate", DATABASE_MIGRATION_URL_FILE=str(folder / "url"))
+    assert "(EVENTBOARD_DATABASE_MIGRATION_URL)" in line
+
+
 @pytest.mark.parametrize("command", ["migrate", "demo", "check", "dev"])
 def test_database_out_of_reach(folder: Path, command: str) -> None:
     """The line names the variable, says why, and not the password."""

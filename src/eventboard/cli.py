@@ -87,7 +87,7 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
         raise SettingsError(f"--target: {error}") from None
     if given.workers < 1:
         raise SettingsError("--workers: it must be 1 or more")
-    _need(settings.database.for_module(module) for module in target - {"gateway"})
+    _need(settings, sorted(target - {"gateway"}))
     server = settings.server
     try:
         if given.place is not None:
@@ -126,7 +126,7 @@ def _dev(settings: Settings, given: argparse.Namespace) -> int:
 
 
 def _migrate(settings: Settings, given: argparse.Namespace) -> int:
-    _need([settings.database.for_migration()])
+    _need(settings, ["migration"])
     from eventboard.database_tasks import TaskError, migrate
 
     try:
@@ -142,7 +142,7 @@ def _demo(settings: Settings, given: argparse.Namespace) -> int:
         raise SettingsError("EVENTBOARD_ENVIRONMENT: demo data has known passwords; production doesn't take it")
     if given.events < 0:
         raise SettingsError("--events: it must be 0 or more")
-    _need(map(settings.database.for_module, MODULES))
+    _need(settings, MODULES)
     from eventboard.database_tasks import TaskError, put_in_demo
 
     try:
@@ -176,7 +176,7 @@ def _trace(settings: Settings, given: argparse.Namespace) -> int:
 
 
 def _check(settings: Settings, _: argparse.Namespace) -> int:
-    _need(map(settings.database.for_module, MODULES))
+    _need(settings, MODULES)
     from eventboard.database_tasks import TaskError, check
 
     try:
@@ -221,6 +221,9 @@ _COMMANDS = {
 }
 
 
-def _need(database_urls: Iterable[str]) -> None:
-    if not all(database_urls):
-        raise SettingsError("EVENTBOARD_DATABASE_URL: it is not set; `eventboard dev` brings a PostgreSQL of its own")
+def _need(settings: Settings, those: Iterable[str]) -> None:
+    """`those` are modules, or `migration`: what each of them connects by."""
+    for whose in those:
+        if not settings.database.for_module(whose):
+            hint = "" if settings.environment == "production" else "; `eventboard dev` brings a PostgreSQL of its own"
+            raise SettingsError(f"{settings.database.variable(whose)}: it is not set{hint}")

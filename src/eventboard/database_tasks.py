@@ -26,7 +26,7 @@ async def migrate(settings: Settings, *, module: str | None = None, revision: st
     from eventboard import migrations
 
     url = settings.database.for_migration()
-    await reach(url)
+    await reach(url, settings.database.variable("migration"))
     try:
         await migrations.migrate(url, module=module, revision=revision)
     except DBAPIError as error:
@@ -55,7 +55,7 @@ async def put_in_demo(settings: Settings, *, fill: int = 0, slug: str = "", only
 async def check(settings: Settings) -> None:
     """Raises TaskError where a database can't be reached, or is at another level than the code."""
     for module in MODULES:
-        await reach(settings.database.for_module(module))
+        await reach(settings.database.for_module(module), settings.database.variable(module))
     async with _databases(settings) as databases:
         for module, database in databases.items():
             try:
@@ -64,16 +64,16 @@ async def check(settings: Settings) -> None:
                 raise TaskError(f"{module}: {error.detail}") from None
 
 
-async def reach(url: str) -> None:
-    """Raises TaskError where no connection can be made. No password of the URL is told."""
+async def reach(url: str, variable: str = "EVENTBOARD_DATABASE_URL") -> None:
+    """Raises TaskError where no connection can be made. It names the URL's variable, and tells no password."""
     try:
         connection = await asyncpg.connect(url, timeout=5)
         await connection.close()
     except ValueError:
         # Its text could hold a part of the password, such as what follows an "@" that isn't percent-encoded.
-        raise TaskError("the database's URL can't be read (EVENTBOARD_DATABASE_URL)") from None
+        raise TaskError(f"the database's URL can't be read ({variable})") from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise TaskError(f"the database can't be reached: {_line(error)} (EVENTBOARD_DATABASE_URL)") from None
+        raise TaskError(f"the database can't be reached: {_line(error)} ({variable})") from None
 
 
 def _line(error: BaseException) -> str:

@@ -107,6 +107,12 @@ class DatabaseSettings(Struct, frozen=True, kw_only=True):
     def for_migration(self) -> str:
         return self.migration_url or self.url
 
+    def variable(self, whose: str) -> str:
+        """The variable that the URL of a module, or of `migration`, comes from, or would come from."""
+        own = f"{whose}_url"
+        several = self.auth_url or self.events_url or self.migration_url
+        return PREFIX + f"DATABASE_{own if getattr(self, own) or (several and not self.url) else 'url'}".upper()
+
 
 class Budgets(Struct, frozen=True, kw_only=True):
     """Seconds for each kind of call; the contract says which kind a method is."""
