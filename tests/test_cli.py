@@ -134,6 +134,8 @@ def test_database_out_of_reach(folder: Path, command: str) -> None:
         pytest.param("postgresql://me:x#sesame@host/eventboard", id="a password that isn't encoded"),
         pytest.param("postgresql://me:x/sesame@host/eventboard", id="another one"),
         pytest.param("postgresql://me:sesame@127.0.0.1:1/eventboard?sslmode=nonsense", id="an option that is none"),
+        pytest.param("postgresql://me:1?sesame@host/eventboard", id="one that reads like an option"),
+        pytest.param("postgresql://me:sesame@h/e?sslmode=verify-full&sslrootcert=/no/file", id="no such certificate"),
         pytest.param(f"postgresql://me:sesame@{'x' * 64}.invalid/eventboard", id="a host that is none"),
     ],
 )

@@ -69,6 +69,8 @@ async def reach(url: str, variable: str = "EVENTBOARD_DATABASE_URL") -> None:
     try:
         connection = await asyncpg.connect(url, timeout=5)
         await connection.close()
+    except asyncpg.ClientConfigurationError as error:
+        raise TaskError(f"the database's URL can't be used: {_line(error)} ({variable})") from None
     except ValueError:
         # Its text could hold a part of the password, such as what follows an "@" that isn't percent-encoded.
         raise TaskError(f"the database's URL can't be read ({variable})") from None

@@ -59,6 +59,19 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
+@pytest.mark.parametrize("options", ["?sslmode=verify-full", "?sslmode=nonsense", "?sesame"])
+async def test_url_that_cannot_be_used(options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database is away, and whoever asks is told who knows why; nothing of the URL is."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the driver looks for certificates
+    async with opened(f"postgresql://me:sesame@127.0.0.1:1/eventboard{options}") as database:
+        with pytest.raises(ServiceError) as raised:
+            async with database.transaction(None):
+                pass
+    assert raised.value.code is Code.UNAVAILABLE
+    assert "eventboard check" in raised.value.detail
+    assert "sesame" not in raised.value.detail
+
+
 async def asked(url: str, statement: str) -> list[Any]:
     connection = await asyncpg.connect(url)
     try:

@@ -136,6 +136,13 @@ class Connections:
                     f"The database has no role {self._role}: it was never migrated.",
                     retry_after=RETRY_AFTER,
                 ) from None
+            except ValueError:
+                # About the URL: a certificate that is not there, an option that is none. It may quote the password.
+                raise ServiceError(
+                    Code.UNAVAILABLE,
+                    "The database's URL can't be used; `eventboard check` says why.",
+                    retry_after=RETRY_AFTER,
+                ) from None
             finally:
                 self._waiting -= 1
 
