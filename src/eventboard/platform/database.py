@@ -33,6 +33,10 @@ _PARAMETER = re.compile(r"\$(\d+)")
 _STEP = 100
 
 
+# Two rows where another transaction holds the lock, and else none.
+_NOT_LOCKED = "SELECT 1 FROM (VALUES (1), (2)) AS two WHERE NOT current_setting('eventboard.locked')::boolean"
+
+
 class Statement:
     """A Core statement as PostgreSQL's text, with the names of its parameters in `$1, $2, …` order.
 
@@ -168,8 +172,8 @@ class Database:
         """One transaction: committed when the block ends, rolled back when it raises.
 
         `lock` is an advisory lock that it holds to its end; raises LockedError at once where another holds it.
-        `look_for` is a SELECT without parameters, made after the lock, so that it sees what the lock's last holder
-        committed; the connection tells whether it found anything.
+        `look_for` is a SELECT of one column and at most one row, without parameters, made after the lock, so that it
+        sees what the lock's last holder committed; the connection tells whether it found anything.
         """
         # One round trip for all of it. The values are UUIDs and numbers, no texts.
         begin = (
@@ -177,8 +181,10 @@ class Database:
             f" set_config('eventboard.user_id', '{user or ''}', true),"
             f" set_config('statement_timeout', '{_milliseconds_left()}', true)"
         )
-        begin += _locking(lock) + (look_for and f"; {look_for}")
-        return _Transaction(self._pool, begin, IDEMPOTENCY if look_for else BEGIN)
+        if lock is not None:
+            begin += f", set_config('eventboard.locked', pg_try_advisory_xact_lock({lock})::text, true); "
+            begin += f"{look_for} UNION ALL {_NOT_LOCKED}" if look_for else _NOT_LOCKED
+        return _Transaction(self._pool, begin, IDEMPOTENCY if look_for else BEGIN, locks=lock is not None)
 
 
 class LockedError(Exception):
@@ -211,12 +217,13 @@ class _Reading:
 
 
 class _Transaction:
-    __slots__ = ("_begin", "_connection", "_held", "_pool", "_span")
+    __slots__ = ("_begin", "_connection", "_held", "_locks", "_pool", "_span")
 
-    def __init__(self, pool: Connections, begin: str, span: str) -> None:
+    def __init__(self, pool: Connections, begin: str, span: str, *, locks: bool) -> None:
         self._pool = pool
         self._begin = begin
         self._span = span
+        self._locks = locks
 
     async def __aenter__(self) -> Connection:
         held = None
@@ -224,7 +231,9 @@ class _Transaction:
             held = self._held = await self._pool.take()
             connection = self._connection = Connection(held.raw)
             with Span(self._span):
-                connection.found = await held.raw.execute(self._begin) != "SELECT 0"
+                said: str = await held.raw.execute(self._begin)
+            if self._locks:
+                connection.found = _found(said)
         except BaseException as error:
             await self._undo(held, error)
             raise
@@ -250,15 +259,14 @@ class _Transaction:
         finally:
             # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
             await self._pool.failed(held, error)
-        if isinstance(error, asyncpg.LockNotAvailableError):
-            raise LockedError from None
 
 
-def _locking(lock: int | None) -> str:
-    """Part of the round trip that begins a transaction. A millisecond is the shortest time that PostgreSQL waits."""
-    if lock is None:
-        return ""
-    return f"; SET LOCAL lock_timeout = '1ms'; SELECT pg_advisory_xact_lock({lock}); SET LOCAL lock_timeout = 0"
+def _found(said: str) -> bool:
+    """Of several statements only the last one's "SELECT" and number of rows are told; see `_NOT_LOCKED`."""
+    rows = int(said.removeprefix("SELECT "))
+    if rows > 1:
+        raise LockedError
+    return rows == 1
 
 
 def _milliseconds_left() -> int:

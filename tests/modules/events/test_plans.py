@@ -246,7 +246,7 @@ async def test_idempotency_key(full_database: str) -> None:
     """It is found by all of its own key, with its values in the statement's text: its owner may have any number."""
     async with explaining(full_database) as connection:
         await connection.belong(MIXED)
-        for statement in (store.KEY_IS_USED, store.REMOVE_EXPIRED_KEY):
+        for statement in (store.KEY_IS_KNOWN, store.REMOVE_EXPIRED_KEY):
             connection.name = statement.inlined(organization_id=MIXED, user_id=AUTHOR, key="a key")
             await connection.explain_text(connection.name)
         assert names(plan for plan in connection.plans if "key =" not in plan.scans[0].condition) == []

@@ -89,7 +89,7 @@ async def once(
     request = Request.of(operation, command)
     lock = _lock_of(caller, key.value)
     told = key.lifetime is None  # of a key that an adapter made, the client knows nothing
-    look_for = store.KEY_IS_USED.inlined(**_scope(caller, key.value))
+    look_for = store.KEY_IS_KNOWN.inlined(**_scope(caller, key.value))
     look, found = FIRST_LOOK, None
     while found is None:
         try:
@@ -98,9 +98,9 @@ async def once(
             ) as connection:
                 if connection.found:
                     found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
-                else:
+                if found is None:
                     outcome = await _outcome(work, connection, keep=forbidden is None)
-                    connection.last = _storing(caller, key, request, outcome)
+                    connection.last = _storing(caller, key, request, outcome, expired=connection.found)
             if found is None:
                 # Told after the commit, and not before.
                 return outcome.written(KeyStatus.EXECUTED if told else None)
@@ -171,8 +171,8 @@ async def _outcome(work: Work, connection: Connection, *, keep: bool) -> Outcome
         return Outcome(code=error.code, detail=error.detail, errors=error.errors)
 
 
-def _storing(caller: Principal, key: IdempotencyKey, request: Request, outcome: Outcome) -> str:
-    """The statements that keep the outcome."""
+def _storing(caller: Principal, key: IdempotencyKey, request: Request, outcome: Outcome, *, expired: bool) -> str:
+    """The statements that keep the outcome, in place of one that has `expired`."""
     scope = _scope(caller, key.value)
     stored = store.STORE_KEY.inlined(
         **scope,
@@ -183,7 +183,7 @@ def _storing(caller: Principal, key: IdempotencyKey, request: Request, outcome: 
         correlation_id=context.current().correlation_id,
         lifetime=key.lifetime or LIFETIME,
     )
-    return f"{store.REMOVE_EXPIRED_KEY.inlined(**scope)}; {stored}"
+    return f"{store.REMOVE_EXPIRED_KEY.inlined(**scope)}; {stored}" if expired else stored
 
 
 def _compare(found: Any, request: Request) -> None:

@@ -142,10 +142,10 @@ _LIVE = KeyRow.expires_at > func.now()
 
 FIND_KEY = Statement(select(KeyRow.operation, KeyRow.target, KeyRow.payload, KeyRow.outcome).where(*_KEY, _LIVE))
 
-# Whether there is one: asked for in the round trip that begins the transaction.
-KEY_IS_USED = Statement(select(literal_column("1")).where(*_KEY, _LIVE))
+# Whether there is one, expired or not: asked for in the round trip that begins the transaction.
+KEY_IS_KNOWN = Statement(select(literal_column("1")).where(*_KEY))
 
-# In the round trip that commits. First the record that has expired goes, and never one that lives: the primary key is
+# In the round trip that commits. The record that has expired goes first, and never one that lives: the primary key is
 # the last judge then.
 REMOVE_EXPIRED_KEY = Statement(delete(KeyRow).where(*_KEY, KeyRow.expires_at <= func.now()))
 STORE_KEY = Statement(
