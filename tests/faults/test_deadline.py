@@ -83,7 +83,9 @@ def test_more_hang_than_the_pool_holds(board: Board, organization: Organization)
     with locked(board.database_url):
         hung = at_once([bind(call, organization.user, event) for call in (read, create) for _ in range(25)])
     for call in hung:
-        assert_too_late(call.answer, call.seconds)
+        # By the gateway's clock: fifty clients in one process hear of it one after the other.
+        milliseconds = float(call.answer.headers["server-timing"].partition("gateway;dur=")[2].partition(",")[0])
+        assert_too_late(call.answer, milliseconds / 1000)
     assert_whole(board)
     assert {call.status for call in at_once([bind(read, organization.user, event)] * 40)} == {200}
 
