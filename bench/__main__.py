@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # "" is what `make bench PARTS=` gives.
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--rounds", type=int, default=5, help="how often each server has its turn (default: 5)")
-    parser.add_argument("--seconds", type=float, default=3, help="of load in a turn (default: 3)")
+    parser.add_argument("--seconds", type=int, default=3, help="of load in a turn (default: 3)")
     given = parser.parse_args(arguments)
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))}: it is none of {', '.join(PARTS)}")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asyncio.run(_run(given.parts or list(PARTS), given.rounds, given.seconds))
 
 
-async def _run(parts: Sequence[str], rounds: int, seconds: float) -> None:
+async def _run(parts: Sequence[str], rounds: int, seconds: int) -> None:
     sizes = {size for part in parts for size in PARTS[part].sizes}
     baselines = any(PARTS[part].baselines for part in parts)
     load_before = os.getloadavg()[0]
