@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -20,6 +21,13 @@ def test_correlation_id(text: str) -> None:
 def test_no_correlation_id(text: str) -> None:
     """Nothing that could end a line or a header, or fill a log."""
     assert not context.CORRELATION_ID.fullmatch(text)
+
+
+def test_new_correlation_id() -> None:
+    """A random UUID as any other program makes it, and another each time."""
+    made = [context.new_correlation_id() for _ in range(1000)]
+    assert {(UUID(text).version, UUID(text).variant, str(UUID(text)) == text) for text in made} == {(4, RFC_4122, True)}
+    assert len(set(made)) == 1000
 
 
 def test_outside_any_call() -> None:

@@ -1,16 +1,19 @@
 """What watches or bounds a call without changing its outcome: correlation id and deadline."""
 
+import random
 import re
 import time
 from contextvars import ContextVar
 from typing import Any
-from uuid import uuid4
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 # What is passed on and not looked into; longer ones may be dropped (W3C Trace Context, section 3.3.1.5).
 TRACESTATE = re.compile(r"[\t\x20-\x7e]{0,512}")
+# The bits of a random UUID, and those that say that it is one (RFC 9562, section 5.4).
+_RANDOM = ~(0xF << 76 | 0x3 << 62)
+_VERSION_4 = 0x4 << 76 | 0x2 << 62
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -45,7 +48,9 @@ _current: ContextVar[Context] = ContextVar("eventboard_context")
 
 
 def new_correlation_id() -> str:
-    return str(uuid4())
+    """A random UUID (version 4). It has to be unlike others, and not to be secret: uuid4() takes five times as long."""
+    digits = f"{random.getrandbits(128) & _RANDOM | _VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def current() -> Context:
