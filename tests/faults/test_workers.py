@@ -80,7 +80,9 @@ def crew(settings: dict[str, str]) -> Iterator[Crew]:
             if supervisor.output.count("listening on") == WORKERS:
                 break
         with closing(Board(supervisor.url, settings["DATABASE_URL"])) as board:
-            yield Crew(supervisor, board.organization().user, board)
+            user = board.organization().user
+        # Whatever is connected to a worker from here on is a write.
+        yield Crew(supervisor, user, board)
 
 
 def test_worker_killed(crew: Crew) -> None:
