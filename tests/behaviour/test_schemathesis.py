@@ -22,7 +22,7 @@ peers = ["one", "two"]
 [generation]
 deterministic = true
 database = "none"
-max-examples = 15
+max-examples = 8
 """
 
 
