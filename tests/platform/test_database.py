@@ -218,6 +218,16 @@ async def test_settings_come_before_the_rows(database_url: str) -> None:
         assert tuple(row) == ("", "", "0", ROLE)
 
 
+async def test_little_is_left(database_url: str) -> None:
+    """A session keeps its time limit until the next scope's settings are made, which has to be possible within it."""
+    async with opened(database_url, size=1) as one:
+        for _ in range(2):  # with its settings, and bringing them along
+            with context.budget(0.05):
+                row = await one.row(None, None, SETTINGS)
+            assert row is not None
+            assert row[2] == "100ms"
+
+
 async def test_rows_of_two_organizations(database_url: str) -> None:
     """The policies judge a single row's statement by its own organization, and not by the last one's."""
     mine, others = uuid4(), uuid4()

@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.pool import Connections, Held, Pool, roll_back
+from eventboard.platform.pool import PLANNED_ONCE, Connections, Held, Pool, roll_back
 from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Span
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
@@ -28,8 +28,8 @@ _WRITES = re.compile(r"(?<!FOR )(?<!DO )\b(INSERT INTO|UPDATE|DELETE FROM) ([\w.
 _READS = re.compile(r"\bFROM (\w+\.\w+)")
 _PARAMETER = re.compile(r"\$(\d+)")
 
-# Milliseconds by which a session's `statement_timeout` may be later than the budget's end, as an answer may be; where
-# less than ten times this is left, it is exact.
+# Milliseconds by which a session's `statement_timeout` may be later than the budget's end, as an answer may be. It is
+# never less, for it also bounds the settings of who comes next; from there to ten times as much it is exact.
 _STEP = 100
 
 
@@ -40,12 +40,13 @@ _NOT_LOCKED = "SELECT 1 FROM (VALUES (1), (2)) AS two WHERE NOT current_setting(
 class Statement:
     """A Core statement as PostgreSQL's text, with the names of its parameters in `$1, $2, …` order.
 
-    `summary` is short, and the same whatever the values.
+    `summary` is short, and the same whatever the values. `planned_anew`: which plan is good depends on them.
     """
 
-    __slots__ = ("_defaults", "_names", "_settled", "sql", "summary")
+    __slots__ = ("_defaults", "_names", "_settled", "planned_anew", "sql", "summary")
 
-    def __init__(self, statement: ClauseElement) -> None:
+    def __init__(self, statement: ClauseElement, *, planned_anew: bool = False) -> None:
+        self.planned_anew = planned_anew
         compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT))
         self.sql = str(compiled)
         if written := _WRITES.search(self.sql):
@@ -146,12 +147,12 @@ class Database:
         try:
             held = await self._pool.take()
             milliseconds = _session_timeout()
-            if held.timeout == milliseconds:
+            if held.timeout == milliseconds and not statement.planned_anew:
                 settings = (str(organization or ""), str(user or ""))
                 with Span(QUERY, statement.summary):
                     rows: list[Any] = await held.raw.fetch(statement.settled, *statement.arguments(values), *settings)
             else:
-                await _settle(held, organization, user, milliseconds)
+                await _settle(held, organization, user, milliseconds, planned_anew=statement.planned_anew)
                 rows = await Connection(held.raw).all(statement, **values)
         except BaseException as error:
             await self._pool.failed(held, error)
@@ -278,20 +279,26 @@ def _milliseconds_left() -> int:
 def _session_timeout() -> int:
     """The same, a little later where much is left: most calls then find it set as they need it."""
     left = _milliseconds_left()
-    return left if left < 10 * _STEP else -(-left // _STEP) * _STEP
+    if left < 10 * _STEP:
+        return max(left, _STEP) if left else 0
+    return -(-left // _STEP) * _STEP
 
 
-async def _settle(held: Held, organization: UUID | None, user: UUID | None, milliseconds: int) -> None:
+async def _settle(
+    held: Held, organization: UUID | None, user: UUID | None, milliseconds: int, *, planned_anew: bool = False
+) -> None:
     held.timeout = None
     with Span(BEGIN):
         await held.raw.fetchrow(
             "SELECT set_config('eventboard.organization_id', $1, false), set_config('eventboard.user_id', $2, false),"
-            " set_config('statement_timeout', $3, false)",
+            " set_config('statement_timeout', $3, false), set_config('plan_cache_mode', $4, false)",
             str(organization or ""),
             str(user or ""),
             str(milliseconds),
+            "auto" if planned_anew else PLANNED_ONCE,
         )
-    held.timeout = milliseconds
+    # Who comes next has to make all settings, where this one's are its own.
+    held.timeout = None if planned_anew else milliseconds
 
 
 def _literal(value: Any) -> str:

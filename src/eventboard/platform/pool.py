@@ -24,6 +24,9 @@ RETRY_AFTER = 1
 # Seconds that a connection may take to be clean for the next call, before it is thrown away: an answer at the end of
 # its budget may be 100 ms late, whatever the database does.
 CLEAN_UP = 0.05
+# Most statements have one plan that is good for any values. Left to itself, PostgreSQL compares guesses at the costs,
+# and may make a new one each time: for a list that takes longer than all the rest of it.
+PLANNED_ONCE = "force_generic_plan"
 # Seconds for a pool's connections to say goodbye.
 CLOSE = 1.0
 # Seconds, and uses, after which a connection goes back to asyncpg's pool, which closes what is idle for long, or old.
@@ -104,7 +107,14 @@ class Connections:
             max_size=self._size,
             timeout=self._connect_timeout,
             connection_class=_PooledConnection,
-            server_settings={"role": self._role, "application_name": self._role, "timezone": "UTC"},
+            server_settings={
+                "role": self._role,
+                "application_name": self._role,
+                "timezone": "UTC",
+                "plan_cache_mode": PLANNED_ONCE,
+                # By the same guesses it would compile what is soon done.
+                "jit": "off",
+            },
         )
 
     async def close(self) -> None:

@@ -100,8 +100,8 @@ class Shape(Struct, frozen=True):
     """What makes one statement differ from another; the values are its parameters.
 
     `shared`: the states in which everybody's events are listed; `own`: those in which only the caller's own are.
-    `most`: how many rows are read where none is skipped, so that PostgreSQL plans for them, once for any values; None
-    is a parameter, for which such a plan would be one for a tenth of all rows: so it makes a new one each time.
+    `most`: how many rows are read where none is skipped, so that PostgreSQL plans for them; None is a parameter, for
+    which a plan for any values would be one for a tenth of all rows.
     """
 
     shared: tuple[Status, ...]
@@ -197,18 +197,19 @@ def _page(shape: Shape) -> Statement:
     return Statement(
         select(*event.c, _counted(shape).scalar_subquery().label("total"))
         .select_from(seen.join(event, true()))
-        .order_by(*_directions(shape, seen.c.place, seen.c.id))
+        .order_by(*_directions(shape, seen.c.place, seen.c.id)),
+        planned_anew=_filtered(shape) or shape.most is None,
     )
 
 
 @lru_cache(maxsize=4096)
 def _count(shape: Shape) -> Statement:
-    return Statement(_counted(shape))
+    return Statement(_counted(shape), planned_anew=_filtered(shape))
 
 
 def _counted(shape: Shape) -> Any:
     """Everybody's events of a status are tallied; what a filter leaves, and the caller's own, are counted."""
-    if shape.search or shape.start_date_from or shape.start_date_to:
+    if _filtered(shape):
         return _walked(_parts(shape))
     tallied = select(func.coalesce(func.sum(TallyRow.events), literal_column("0"))).where(
         TallyRow.organization_id == bindparam("organization_id"),
@@ -218,6 +219,11 @@ def _counted(shape: Shape) -> Any:
     if shape.own:
         terms.append(_walked(_parts(replace(shape, shared=()))).scalar_subquery())
     return select(sum(terms[1:], start=terms[0]).label("total"))
+
+
+def _filtered(shape: Shape) -> bool:
+    """By what isn't in the statement's text: how much that leaves depends on the values."""
+    return shape.search or shape.start_date_from or shape.start_date_to
 
 
 def _walked(given: "list[Part]") -> Any:
