@@ -77,7 +77,8 @@ def fire(server: Server, load: Load, seconds: float) -> dict[str, float]:
         said = subprocess.run(
             [*command, "-s", script.name, server.url], check=False, capture_output=True, text=True
         ).stdout
-        cpu, database = server.cpu() - before, server.database_cpu() - database
+        cpu, after = server.cpu() - before, server.database_cpu()
+        spent = sum(seconds - database.get(process, 0.0) for process, seconds in after.items())
     _, found, result = said.partition("RESULT ")
     got = json.loads(result.partition("\n")[0]) if found else {}
     if not got or got["errors"]:
@@ -85,7 +86,7 @@ def fire(server: Server, load: Load, seconds: float) -> dict[str, float]:
     return {
         "per_second": got["requests"] / got["seconds"],
         "cpu_microseconds": cpu / got["requests"] * 1e6,
-        "database_cpu_microseconds": database / got["requests"] * 1e6,
+        "database_cpu_microseconds": spent / got["requests"] * 1e6,
         **{name: got[name] for name in ("p50", "p95", "p99")},
     }
 

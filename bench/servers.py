@@ -37,9 +37,9 @@ class Server(Struct, frozen=True):
         """Seconds of processor time so far, of all its processes."""
         return sum(_cpu(process) for process in self.processes)
 
-    def database_cpu(self) -> float:
-        """Likewise, of all that PostgreSQL runs."""
-        return sum(_cpu(process) for process in _children([self.postmaster]))
+    def database_cpu(self) -> dict[int, float]:
+        """Likewise, of each process that PostgreSQL runs now: they come and go."""
+        return {process: _cpu(process) for process in _children([self.postmaster])}
 
     def memory(self) -> list[float]:
         """Resident MiB of each process."""

@@ -33,8 +33,11 @@ VARIANTS = {
 async def measure(bench: Any, load: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     with _collector() as endpoint:
+        names = list(VARIANTS)
         for number in range(bench.rounds):
-            for name, variant in VARIANTS.items():
+            # None is always the first, or comes after the same one.
+            for name in (*names[number % len(names) :], *names[: number % len(names)]):
+                variant = VARIANTS[name]
                 program = "eventboard" if variant.metrics else "bench.silent"
                 with running(ONE, bench.environ | _settings(variant, endpoint), program=program) as server:
                     given = await bench.load(load, ONE, bench.seconds)
