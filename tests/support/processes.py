@@ -37,8 +37,9 @@ class Process:
 
     @property
     def output(self) -> str:
-        self._output.seek(0)
-        return self._output.read().decode()
+        # Without a seek: the process writes where this file, which it shares, was last left.
+        file = self._output.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """Sends the signal, waits for the end, and returns the exit code."""
