@@ -32,7 +32,7 @@ def test_traceparent(form: str, flags: str) -> None:
     """Continued, with its flag; a later version is read as far as it is known."""
     parent = parsed(form.format(TRACE, SPAN, flags))
     assert parent is not None
-    assert (f"{parent.trace_id:x}", f"{parent.span_id:x}", parent.flags) == (TRACE, SPAN, int(flags))
+    assert (parent.trace_id, f"{parent.span_id:x}", parent.flags) == (TRACE, SPAN, int(flags))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_no_traceparent(text: str) -> None:
     assert parsed(text) is None
     recorder = Recorder("Gateway", keep=1)
     ended(recorder, recorder.begin("walk.1", text))
-    assert recorded(recorder).parent is None
+    assert recorded(recorder).parent == 0
 
 
 def test_tree(recorder: Recorder) -> None:
@@ -80,7 +80,7 @@ def test_tree(recorder: Recorder) -> None:
         (0, -1, "Gateway", ""),
     ]
     for _, _, _, begun, end, _, _ in trace.spans:
-        assert trace.begun <= begun <= end <= trace.ended
+        assert trace.begun <= begun <= end <= trace.spans[-1][4]
     assert (trace.method, trace.route, trace.status) == ("GET", "/events/{id}", 200)
 
 
@@ -164,8 +164,7 @@ def test_reply_is_adopted() -> None:
         pass
     ended(here, whole)
     trace, far = recorded(here), recorded(there)
-    assert far.parent is not None
-    assert (far.trace_id, far.parent.span_id) == (trace.trace_id, trace.id_of(1))
+    assert (far.trace_id, far.parent) == (trace.trace_id, trace.id_of(1))
     by_name = {span[2]: span for span in (*trace.spans, *trace.remote)}
     assert by_name["Events Service"][1] == by_name["Attempt"][0]
     assert by_name["Database query"][1] == by_name["Events Service"][0]
@@ -208,7 +207,7 @@ def test_server_timing(recorder: Recorder) -> None:
 
 def test_sampling() -> None:
     """By chance where the trace begins here, by the parent's flag where not; nothing else is exported."""
-    exported: list[Trace] = []
+    exported: list[bytes] = []
     every, none = (Recorder("Gateway", keep=1, ratio=ratio, export=exported.append) for ratio in (1.0, 0.0))
     for recorder, traceparent, is_sampled in (
         (every, "", True),
@@ -235,5 +234,5 @@ def test_ids_differ() -> None:
     for number in range(200):
         ended(recorder, recorder.begin(str(number), ""))
     traces = [recorded(recorder, str(number)) for number in range(200)]
-    assert len({trace.trace_id for trace in traces} - {0}) == 200
+    assert len({trace.trace_id for trace in traces} - {"0" * 32}) == 200
     assert len({trace.id_of(number) for trace in traces for number in range(MOST + 1)} - {0}) == 200 * (MOST + 1)

@@ -20,7 +20,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
 from eventboard.platform.pool import PLANNED_ONCE, Connections, Held, Pool, roll_back
-from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Span
+from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Leaf
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 # What a statement writes first, where FOR and DO begin clauses; and the tables that it reads.
@@ -100,17 +100,17 @@ class Connection:
         self.last = ""
 
     async def all(self, statement: Statement, **values: Any) -> list[Any]:
-        with Span(QUERY, statement.summary):
+        with Leaf(QUERY, statement.summary):
             rows: list[Any] = await self._raw.fetch(statement.sql, *statement.arguments(values))
             return rows
 
     async def one(self, statement: Statement, **values: Any) -> Any | None:
         """The first row, or None."""
-        with Span(QUERY, statement.summary):
+        with Leaf(QUERY, statement.summary):
             return await self._raw.fetchrow(statement.sql, *statement.arguments(values))
 
     async def run(self, statement: Statement, **values: Any) -> None:
-        with Span(QUERY, statement.summary):
+        with Leaf(QUERY, statement.summary):
             await self._raw.execute(statement.sql, *statement.arguments(values))
 
 
@@ -149,7 +149,7 @@ class Database:
             milliseconds = _session_timeout()
             if held.timeout == milliseconds and not statement.planned_anew:
                 settings = (str(organization or ""), str(user or ""))
-                with Span(QUERY, statement.summary):
+                with Leaf(QUERY, statement.summary):
                     rows: list[Any] = await held.raw.fetch(statement.settled, *statement.arguments(values), *settings)
             else:
                 await _settle(held, organization, user, milliseconds, planned_anew=statement.planned_anew)
@@ -231,7 +231,7 @@ class _Transaction:
         try:
             held = self._held = await self._pool.take()
             connection = self._connection = Connection(held.raw)
-            with Span(self._span):
+            with Leaf(self._span):
                 said: str = await held.raw.execute(self._begin)
             if self._locks:
                 connection.found = _found(said)
@@ -246,7 +246,7 @@ class _Transaction:
             return
         last = self._connection.last
         try:
-            with Span(RECORD if last else COMMIT):
+            with Leaf(RECORD if last else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
             await self._undo(self._held, failure)
@@ -288,7 +288,7 @@ async def _settle(
     held: Held, organization: UUID | None, user: UUID | None, milliseconds: int, *, planned_anew: bool = False
 ) -> None:
     held.timeout = None
-    with Span(BEGIN):
+    with Leaf(BEGIN):
         await held.raw.fetchrow(
             "SELECT set_config('eventboard.organization_id', $1, false), set_config('eventboard.user_id', $2, false),"
             " set_config('statement_timeout', $3, false), set_config('plan_cache_mode', $4, false)",

@@ -36,6 +36,7 @@ from eventboard.platform.tracing import (
     SAMPLED,
     SERVICE,
     Trace,
+    unpacked,
 )
 
 # Where an endpoint without a path takes traces: the specification of OTLP/HTTP.
@@ -63,11 +64,11 @@ _REFUSALS = frozenset(code.value for code in Code if HTTP[code][0] < 500)
 
 
 class _Waiting:
-    """A trace in the queue of the SDK's processor, which looks at the context and hands the rest on."""
+    """A packed trace in the queue of the SDK's processor, which looks at the context and hands the rest on."""
 
     __slots__ = ("context", "trace")
 
-    def __init__(self, context: SpanContext, trace: Trace) -> None:
+    def __init__(self, context: SpanContext, trace: bytes) -> None:
         self.context = context
         self.trace = trace
 
@@ -101,7 +102,7 @@ class OtlpExport:
             max_export_batch_size=min(BATCH, self._queue),
         )
 
-    def __call__(self, trace: Trace) -> None:
+    def __call__(self, trace: bytes) -> None:
         if self._processor is not None:
             self._processor.on_end(cast("ReadableSpan", _Waiting(self._sampled, trace)))
 
@@ -124,7 +125,7 @@ class _Exporter(OTLPSpanExporter):
         self._resource = resource_pb2.Resource(attributes=told)
 
     def export(self, spans: Sequence[Any]) -> SpanExportResult:
-        written = encoded((waiting.trace for waiting in spans), self._resource)
+        written = encoded((unpacked(waiting.trace) for waiting in spans), self._resource)
         return SpanExportResult.SUCCESS if self._client.export(written).success else SpanExportResult.FAILURE
 
 
@@ -144,7 +145,7 @@ def encoded(traces: Iterable[Trace], resource: resource_pb2.Resource) -> bytes:
 def _add(told: trace_pb2.ScopeSpans, trace: Trace) -> None:
     # perf_counter's clock to Unix nanoseconds.
     origin = int(trace.at * 1e9) - int(trace.begun * 1e9)
-    trace_id = trace.trace_id.to_bytes(16)
+    trace_id = bytes.fromhex(trace.trace_id)
     details = {number: detail for number, _, _, _, _, detail, _ in trace.spans}
     for number, parent, name, begun, ended, detail, failure in trace.spans:
         span = told.spans.add()
@@ -157,7 +158,7 @@ def _add(told: trace_pb2.ScopeSpans, trace: Trace) -> None:
             span.attributes.append(_attribute("eventboard.correlation_id", trace.correlation_id))
             span.flags = _THERE if trace.parent else _HERE
             if trace.parent:
-                span.parent_span_id = trace.parent.span_id.to_bytes(8)
+                span.parent_span_id = trace.parent.to_bytes(8)
         span.trace_id = trace_id
         span.span_id = trace.id_of(number).to_bytes(8)
         span.start_time_unix_nano = origin + int(begun * 1e9)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import CONNECTION, Span
+from eventboard.platform.tracing import CONNECTION, Leaf
 
 # Seconds until a client should come back when the database can't be reached.
 RETRY_AFTER = 1
@@ -126,7 +126,7 @@ class Connections:
                 await self._pool.close()
 
     async def take(self) -> Held:
-        with Span(CONNECTION):
+        with Leaf(CONNECTION):
             while self._free:
                 held = self._free.pop()
                 if _lives(held.raw):

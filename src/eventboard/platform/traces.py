@@ -61,9 +61,7 @@ def _told(trace: Trace) -> ToldTrace:
         for number, parent, name, begun, ended, detail, failure in (*trace.spans, *trace.remote)
     ]
     spans.sort(key=lambda span: (span.parent >= 0, span.begun))
-    return ToldTrace(
-        trace.correlation_id, f"{trace.trace_id:032x}", trace.at, trace.method, trace.route, trace.status, spans
-    )
+    return ToldTrace(trace.correlation_id, trace.trace_id, trace.at, trace.method, trace.route, trace.status, spans)
 
 
 def _milliseconds(seconds: float) -> float:

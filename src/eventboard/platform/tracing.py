@@ -1,7 +1,8 @@
 """Where the time of a request goes: its spans, in the trace of W3C Trace Context that it belongs to.
 
-Every request is recorded, so this is on everybody's way and does little: a span is one tuple in a list. What shows or
-exports them works on the tuples, later (docs/decisions/0012-spans-as-tuples.md).
+Every request is recorded, so this is on everybody's way and does little: a span is one tuple in a list, and a request
+that has ended some hundred bytes. What shows or exports them reads those, later
+(docs/decisions/0012-spans-as-tuples.md).
 """
 
 import random
@@ -10,10 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -41,29 +42,21 @@ SERVICE = " Service"
 
 
 # What Server-Timing calls them. A service is called by its name: "Events Service" is events.
-class _Timings(dict[str, str]):
-    def __missing__(self, name: str) -> str:
-        timing = self[name] = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else ""
-        return timing
-
-
-_TIMINGS = _Timings(
-    {
-        GATEWAY: "gateway",
-        JWT: "jwt",
-        CALL: "call",
-        WAIT: "wait",
-        CONNECTION: "db",
-        BEGIN: "db",
-        QUERY: "db",
-        COMMIT: "db",
-        IDEMPOTENCY: "idempotency",
-        RECORD: "idempotency",
-        FIRST: "idempotency",
-        PASSWORD: "hash",
-        SERIALIZATION: "serialize",
-    }
-)
+_TIMINGS = {
+    GATEWAY: "gateway",
+    JWT: "jwt",
+    CALL: "call",
+    WAIT: "wait",
+    CONNECTION: "db",
+    BEGIN: "db",
+    QUERY: "db",
+    COMMIT: "db",
+    IDEMPOTENCY: "idempotency",
+    RECORD: "idempotency",
+    FIRST: "idempotency",
+    PASSWORD: "hash",
+    SERIALIZATION: "serialize",
+}
 
 # A later version may say more after the flags (W3C Trace Context, section 4.3); ids of zeros alone are invalid.
 _TRACEPARENT = re.compile(
@@ -72,6 +65,7 @@ _TRACEPARENT = re.compile(
 )
 SAMPLED = 1
 _ID = (1 << 64) - 1
+_TRACE_ID = (1 << 128) - 1
 
 _now = time.perf_counter
 
@@ -91,89 +85,83 @@ _write_reply = msgspec.json.Encoder().encode
 _span: ContextVar["Span | None"] = ContextVar("eventboard_span", default=None)
 
 
-class Parent(Struct, frozen=True):
+class Parent(Struct, frozen=True, gc=False):
     """The span, in another process, that a request comes from."""
 
-    trace_id: int
+    trace_id: str
     span_id: int
     flags: int
 
 
-class Trace:
-    """What one process knows of one request. `spans` are those that have ended; `remote` came back with replies."""
+class Trace(Struct, array_like=True, gc=False):
+    """What one process knows of one request. `spans` are those that have ended; `remote` came back with replies.
 
-    __slots__ = (
-        "_first_id",
-        "at",
-        "begun",
-        "correlation_id",
-        "count",
-        "ended",
-        "flags",
-        "method",
-        "parent",
-        "remote",
-        "route",
-        "spans",
-        "status",
-        "trace_id",
-    )
+    `trace_id` is in hexadecimal. `parent` is the id of the span that it comes from, 0 is none. `at` is in Unix seconds,
+    `begun` the same moment on time.perf_counter()'s clock.
+    """
 
-    def __init__(self, correlation_id: str, parent: Parent | None, bound: int) -> None:
-        """`bound`: of the traces that begin here, those whose id's lower half is below it are sampled."""
-        chance = random.getrandbits(191)  # ids need to be unlike, and not to be secret
-        # Not zero, and with room above for the numbers of its spans.
-        self._first_id = (chance >> 128) + 1
-        self.parent = parent
-        if parent is None:
-            self.trace_id = chance & ((1 << 128) - 1) or 1
-            self.flags = SAMPLED if self.trace_id & _ID < bound else 0
-        else:
-            self.trace_id = parent.trace_id
-            self.flags = parent.flags
-        self.correlation_id = correlation_id
-        self.spans: list[Recorded] = []
-        self.remote: list[Recorded] = []
-        self.count = 0
-        self.method = ""
-        self.route = ""
-        self.status = 0
-        self.ended = 0.0
-        self.at = time.time()
-        self.begun = _now()
+    correlation_id: str
+    trace_id: str
+    parent: int
+    flags: int
+    first_id: int
+    spans: list[Recorded]
+    remote: list[Recorded]
+    at: float
+    begun: float
+    count: int = 0
+    method: str = ""
+    route: str = ""
+    status: int = 0
 
     def id_of(self, number: int) -> int:
         """The id of a span that this process recorded."""
-        return (self._first_id + number) & _ID or 1
+        return (self.first_id + number) & _ID or 1
 
 
-class Span:
+# A kept trace as objects would be some fifty of them, cold when their memory is used again: that alone takes as long
+# as recording them.
+packed = msgspec.msgpack.Encoder().encode
+unpacked = msgspec.msgpack.Decoder(Trace).decode
+
+
+def _begun(correlation_id: str, parent: Parent | None, bound: int) -> Trace:
+    """`bound`: of the traces that begin here, those whose id's lower half is below it are sampled."""
+    chance = random.getrandbits(191)  # ids need to be unlike, and not to be secret
+    # Not zero, and with room above for the numbers of its spans.
+    first_id = (chance >> 128) + 1
+    if parent is not None:
+        trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
+    else:
+        number = chance & _TRACE_ID or 1
+        trace_id, above, flags = f"{number:032x}", 0, SAMPLED if number & _ID < bound else 0
+    return Trace(correlation_id, trace_id, above, flags, first_id, [], [], time.time(), _now())
+
+
+class Span(Struct):
     """A stretch of a request; what begins inside is its child. Outside any request it does nothing.
 
-    `detail` and names are ASCII, and hold nothing of what was sent or stored.
+    `detail` and names are ASCII, and hold nothing of what was sent or stored. `failure` is of the whole of a request
+    alone: what of it fails ends with an exception.
     """
 
-    __slots__ = ("begun", "detail", "failure", "name", "number", "parent", "token", "trace")
-    # Of the whole of a request alone: what of it fails ends with an exception.
-    failure: str
-    trace: Trace | None
-
-    def __init__(self, name: str, detail: str = "") -> None:
-        self.name = name
-        self.detail = detail
+    name: str
+    detail: str = ""
+    failure: str = ""
+    trace: Trace | None = None
+    number: int = 0
+    parent: int = -1
+    begun: float = 0.0
+    token: Any = None
 
     def __enter__(self) -> Self:
         outer = _span.get()
-        trace = self.trace = None if outer is None else outer.trace
-        if outer is None or trace is None:
+        if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
             return self
-        number = trace.count + 1
-        if number > MOST:
-            self.trace = None
-            return self
-        trace.count = self.number = number
+        self.trace = trace
+        trace.count = self.number = trace.count + 1
         self.parent = outer.number
-        self.token: Token[Span | None] = _span.set(self)
+        self.token = _span.set(self)
         self.begun = _now()
         return self
 
@@ -184,13 +172,13 @@ class Span:
         if trace is not None:
             ended = _now()
             _span.reset(self.token)
-            failure = "" if kind is None else error.code.value if isinstance(error, ServiceError) else kind.__name__
+            failure = "" if kind is None else _failure(kind, error)
             trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, failure))
 
     def traceparent(self) -> str:
         """What a call that leaves from here says; "" outside a request."""
         trace = self.trace
-        return "" if trace is None else f"00-{trace.trace_id:032x}-{trace.id_of(self.number):016x}-{trace.flags:02x}"
+        return "" if trace is None else f"00-{trace.trace_id}-{trace.id_of(self.number):016x}-{trace.flags:02x}"
 
     def adopt(self, reply: str | None) -> None:
         """Takes in the spans that came back with a reply to this one; what can't be read is left alone."""
@@ -212,48 +200,71 @@ class Span:
             trace.remote.append((first + number, inside, name, *times, detail, failure))
 
 
+class Leaf(Struct):
+    """A span with nothing inside: it takes half as long."""
+
+    name: str
+    detail: str = ""
+    begun: float = 0.0
+
+    def __enter__(self) -> None:
+        self.begun = _now()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        outer = _span.get()
+        if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
+            return
+        trace.count = number = trace.count + 1
+        failure = "" if kind is None else _failure(kind, error)
+        trace.spans.append((number, outer.number, self.name, self.begun, _now(), self.detail, failure))
+
+
+def _failure(kind: type[BaseException], error: BaseException | None) -> str:
+    return error.code.value if isinstance(error, ServiceError) else kind.__name__
+
+
 class Recorder:
     """Begins and ends the traces of a process, and keeps the last `keep` of them.
 
     `name` is that of the whole request here. `ratio` of the traces that begin here are sampled; `export` is given each
-    sampled one when it has ended.
+    sampled one, packed, when it has ended.
     """
 
     def __init__(
-        self, name: str, *, keep: int, ratio: float = 0.0, export: Callable[[Trace], None] | None = None
+        self, name: str, *, keep: int, ratio: float = 0.0, export: Callable[[bytes], None] | None = None
     ) -> None:
         self._name = name
-        self._kept: deque[Trace] = deque(maxlen=keep)
+        self._kept: deque[bytes] = deque(maxlen=keep)
         self._bound = int(ratio * (1 << 64)) if export else 0
         self._export = export
 
     def begin(self, correlation_id: str, traceparent: str) -> Span:
         """The span of the whole request, which `end` ends."""
-        whole = Span(self._name)
-        whole.failure = ""
-        trace = whole.trace = Trace(correlation_id, parsed(traceparent) if traceparent else None, self._bound)
-        whole.number, whole.parent = 0, -1
-        whole.begun = trace.begun
+        trace = _begun(correlation_id, parsed(traceparent) if traceparent else None, self._bound)
+        whole = Span(self._name, trace=trace, begun=trace.begun)
         whole.token = _span.set(whole)
         return whole
 
     def end(self, whole: Span, method: str, route: str, status: int, *, keep: bool) -> None:
         """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
-        trace = whole.trace
-        if trace is None:
-            return
-        trace.ended = _now()
         _span.reset(whole.token)
+        trace = whole.trace
+        if trace is None or not keep:
+            return
         trace.method, trace.route, trace.status = method, route, status
-        trace.spans.append((0, -1, whole.name, whole.begun, trace.ended, whole.detail, whole.failure))
-        if keep:
-            self._kept.append(trace)
-            if self._export is not None and trace.flags & SAMPLED:
-                self._export(trace)
+        trace.spans.append((0, -1, whole.name, whole.begun, _now(), whole.detail, whole.failure))
+        told = packed(trace)
+        self._kept.append(told)
+        if self._export is not None and trace.flags & SAMPLED:
+            self._export(told)
 
     def find(self, correlation_id: str) -> list[Trace]:
         """Those that are kept, the oldest first: a client may use one correlation id for many requests."""
-        return [trace for trace in self._kept if trace.correlation_id == correlation_id]
+        wanted = correlation_id.encode()
+        found = [unpacked(told) for told in self._kept if wanted in told]
+        return [trace for trace in found if trace.correlation_id == correlation_id]
 
 
 def parsed(traceparent: str) -> Parent | None:
@@ -261,7 +272,7 @@ def parsed(traceparent: str) -> Parent | None:
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None or (match["version"] == "00" and match["more"]):
         return None
-    return Parent(int(match["trace"], 16), int(match["span"], 16), int(match["flags"], 16) & SAMPLED)
+    return Parent(match["trace"], int(match["span"], 16), int(match["flags"], 16) & SAMPLED)
 
 
 def current() -> Span | None:
@@ -272,7 +283,7 @@ def current() -> Span | None:
 def trace_id() -> str:
     """Of the request that is under way, in hexadecimal; "" outside one."""
     span = _span.get()
-    return "" if span is None or span.trace is None else f"{span.trace.trace_id:032x}"
+    return "" if span is None or span.trace is None else span.trace.trace_id
 
 
 @contextmanager
@@ -331,17 +342,37 @@ def server_timing(whole: Span, *, parts: bool) -> str:
 
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
-    sums = {"gateway": _now() - whole.begun}
-    if parts and whole.trace is not None:
-        known = sums.get
-        for spans in (whole.trace.spans, whole.trace.remote):
-            for _, _, name, begun, ended, _, _ in spans:
-                if timing := _TIMINGS[name]:
-                    sums[timing] = known(timing, 0.0) + (ended - begun)
+    trace = whole.trace
+    spans = [] if trace is None or not parts else trace.spans + trace.remote
+    form = _form(tuple([span[2] for span in spans]))
+    sums = [0.0] * form.size
+    for place, span in zip(form.places, spans, strict=True):
+        sums[place] += span[4] - span[3]
+    sums[_WHOLE] = _now() - whole.begun
     # All of them formatted at once: one by one takes twice as long.
-    return _form(tuple(sums)) % tuple([seconds * 1000 for seconds in sums.values()])
+    return form.text % tuple([seconds * 1000 for seconds in sums[_WHOLE:]])
+
+
+# Of the sums, the first is of what isn't told, the second of the whole.
+_WHOLE = 1
+
+
+class _Form(Struct, frozen=True):
+    """`places` are those of the spans' sums, `text` is filled in with all but the first sum."""
+
+    places: list[int]
+    size: int
+    text: str
 
 
 @lru_cache(maxsize=256)
-def _form(timings: tuple[str, ...]) -> str:
-    return ", ".join(f"{timing};dur=%.1f" for timing in timings)
+def _form(names: tuple[str, ...]) -> _Form:
+    """Of spans with these names: most requests are like one before."""
+    told = ["", _TIMINGS[GATEWAY]]
+    places = []
+    for name in names:
+        timing = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else _TIMINGS.get(name, "")
+        if timing not in told:
+            told.append(timing)
+        places.append(told.index(timing))
+    return _Form(places, len(told), ", ".join(f"{timing};dur=%.1f" for timing in told[_WHOLE:]))

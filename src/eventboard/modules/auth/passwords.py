@@ -11,7 +11,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics, rejections
-from eventboard.platform.tracing import PASSWORD, Span
+from eventboard.platform.tracing import PASSWORD, Leaf
 
 Result = TypeVar("Result")
 
@@ -67,7 +67,7 @@ class Passwords:
         # Given back when the thread is done with it, not when a caller has stopped waiting.
         future = self._threads.submit(work)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
-        with Span(PASSWORD):
+        with Leaf(PASSWORD):
             return await asyncio.wrap_future(future)
 
     def _done(self) -> None:
