@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -229,6 +230,21 @@ async def test_what_the_retry_budget_is_charged() -> None:
         with pytest.raises(ServiceError):
             await run(attempts, policy=policy)
         assert len(attempts.at) == 1
+
+
+async def test_memory_of_what_happened(clock: Clock) -> None:
+    """However many calls go well, what is remembered of them doesn't grow, and is little."""
+    budget, breaker = RetryBudget(RETRIES, clock), Breaker("desk", BREAKER, clock)
+    tracemalloc.start()
+    try:
+        for _ in range(40_000):  # two a millisecond, for twenty seconds
+            clock.now += 0.0005
+            budget.called()
+            await breaker.run(ending())
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ Clock = Callable[[], float]
 # stamina would log each retry a second time, with less in it than the line below.
 set_on_retry_hooks([])
 
+# Parts of a window, so that what is remembered doesn't grow with what happens.
+PARTS = 20
 # Seconds until a client should come back when a part can't be reached: the breaker tries again after as long.
 RETRY_AFTER = 1
 
@@ -84,28 +86,50 @@ class RefusedError(CallError):
         self.elsewhere = elsewhere
 
 
+class _Part(Struct):
+    """What happened in one part of a window, from `begun` on."""
+
+    begun: float
+    total: int = 0
+    marked: int = 0
+
+
 class Window:
-    """Counts, by kind, what happened within the last `seconds`."""
+    """Counts, by kind, what happened within the last `seconds`; what is forgotten, it forgets a twentieth at a time."""
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._events: deque[tuple[float, bool]] = deque()
+        self._parts: deque[_Part] = deque()
+        self._total = 0
         self.marked = 0
 
     def add(self, *, marked: bool) -> None:
-        self._events.append((self._clock(), marked))
-        self.marked += marked
+        now = self._clock()
+        parts = self._parts
+        if not parts or now - parts[-1].begun > self._seconds / PARTS:
+            self._forget(now)
+            parts.append(_Part(now))
+        parts[-1].total += 1
+        self._total += 1
+        if marked:
+            parts[-1].marked += 1
+            self.marked += 1
 
     def total(self) -> int:
-        oldest = self._clock() - self._seconds
-        while self._events and self._events[0][0] < oldest:
-            self.marked -= self._events.popleft()[1]
-        return len(self._events)
+        self._forget(self._clock())
+        return self._total
 
     def clear(self) -> None:
-        self._events.clear()
-        self.marked = 0
+        self._parts.clear()
+        self._total = self.marked = 0
+
+    def _forget(self, now: float) -> None:
+        oldest = now - self._seconds
+        while self._parts and self._parts[0].begun < oldest:
+            part = self._parts.popleft()
+            self._total -= part.total
+            self.marked -= part.marked
 
 
 _REASONS: Mapping[type[Exception], str] = {NeverReachedError: "never-reached", LostError: "lost"}
