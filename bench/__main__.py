@@ -46,6 +46,7 @@ async def _run(parts: Sequence[str], rounds: int, seconds: int) -> None:
                 begun = time.monotonic()
                 measured = await PARTS[name].measure(bench)
                 report.write(name, measured, bench, load_before=load_before, took=time.monotonic() - begun)
+                await data.tidy()
     print(report.targets())
 
 

@@ -40,7 +40,7 @@ _SETTINGS = {
     "maintenance_work_mem": "512MB",
     "max_wal_size": "4GB",
     "max_connections": "200",
-    "autovacuum": "off",  # or it would run in one round and not in the next; _tidy() does its work between two runs
+    "autovacuum": "off",  # or it would run in one turn and not in the next; Data.tidy() does its work
 }
 
 _FILL = r"""
@@ -88,12 +88,25 @@ FROM generate_series(1, $3::int) AS n RETURNING id
 class Data(Struct, frozen=True):
     postgres: Postgres
     version: str
+    databases: tuple[str, ...]
 
     def url(self, database: str) -> str:
         return self.postgres.url(database)
 
     def postmaster(self) -> int:
         return int(Path(self.postgres.data, "pgdata", "postmaster.pid").read_text().split()[0])
+
+    async def tidy(self) -> None:
+        """Takes away what was written, and does what autovacuum would have done."""
+        for database in self.databases:
+            await _run(
+                self.postgres,
+                database,
+                "DELETE FROM events.events WHERE start_date >= '2100-01-01'",
+                "TRUNCATE events.history, events.idempotency_keys",
+                "VACUUM (ANALYZE)",
+                "CHECKPOINT",
+            )
 
     async def ids(self, size: int, count: int) -> list[str]:
         """Events that every member sees, spread over all there are."""
@@ -142,9 +155,12 @@ async def prepared(sizes: Iterable[int], *, baselines: bool) -> AsyncIterator[Da
             print("copying the data for the baselines", flush=True)
             await _run(postgres, "postgres", f"CREATE DATABASE {THEIRS} TEMPLATE {OURS}")
             await _run(postgres, THEIRS, "CREATE INDEX by_start ON events.events (organization_id, start_date, id)")
-        for database in {OURS, THEIRS} & {OURS, *databases, *([THEIRS] if baselines else [])}:
-            await _tidy(postgres, database)
-        yield Data(postgres, postgres.version)
+        known = tuple({OURS, THEIRS} & {OURS, *databases, *([THEIRS] if baselines else [])})
+        for database in known:
+            await _run(postgres, database, "DELETE FROM auth.sessions")
+        data = Data(postgres, postgres.version, known)
+        await data.tidy()
+        yield data
 
 
 def _plain() -> dict[str, str]:
@@ -195,16 +211,3 @@ async def _fill(postgres: Postgres, size: int) -> None:
                     role,
                 )
     await connection.close()
-
-
-async def _tidy(postgres: Postgres, database: str) -> None:
-    """Takes away what an earlier run wrote."""
-    await _run(
-        postgres,
-        database,
-        "DELETE FROM events.events WHERE start_date >= '2100-01-01'",
-        "TRUNCATE events.history, events.idempotency_keys",
-        "DELETE FROM auth.sessions",
-        "VACUUM (ANALYZE)",
-        "CHECKPOINT",
-    )

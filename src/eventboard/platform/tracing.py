@@ -267,6 +267,7 @@ class Recorder:
         return [trace for trace in found if trace.correlation_id == correlation_id]
 
 
+@lru_cache(maxsize=1)  # it is checked where it comes in, and read where the trace begins
 def parsed(traceparent: str) -> Parent | None:
     """None for what isn't a valid `traceparent`, of this version or a later one."""
     match = _TRACEPARENT.fullmatch(traceparent)
