@@ -98,7 +98,7 @@ async def test_overshoot(clock: Clock, processes: int) -> None:
 
 
 async def test_no_request_waits_for_a_block(clock: Clock) -> None:
-    """The next block is asked for while some of the last is left; there is one question at a time."""
+    """The next block is asked for while some credit is left; there is one question at a time."""
     shared = Shared(clock)
     limit = UserLimit(shared.take, most=1000, window=WINDOW, block=10, clock=clock)
     for _ in range(100):
@@ -108,8 +108,18 @@ async def test_no_request_waits_for_a_block(clock: Clock) -> None:
             admitted.send(None)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    assert len(shared.asked) <= 100 / 5 + 1
+    assert len(shared.asked) <= 100 / 15 + 1
     assert limit.unleased == 0
+
+
+async def test_who_sends_little(clock: Clock) -> None:
+    """Nobody is asked about them, whatever the window."""
+    shared = Shared(clock)
+    limit = UserLimit(shared.take, most=1000, window=WINDOW, block=10, clock=clock)
+    for _ in range(10):
+        assert await passed(limit, 5) == 5
+        clock.now += WINDOW
+    assert shared.asked == []
 
 
 async def test_block_that_does_not_come(clock: Clock) -> None:

@@ -1,8 +1,8 @@
 """How many requests a user may send, over all processes, without asking anybody in each of them.
 
-A process takes a block of requests at once from a counter that all processes share, by the contract of auth, and takes
-the next one beside the requests while some are left. Before the first block has come, a block's worth goes on credit,
-which is paid back from what comes: so a user passes the limit by a block for each process at most.
+Up to a block's worth of requests goes on credit. When half of that is spent, the process takes what is owed and a block
+more, beside the requests, from a counter that all processes share, by the contract of auth. So a user passes the limit
+by a block for each process at most, and who sends little is asked about nowhere.
 """
 
 import asyncio
@@ -35,11 +35,15 @@ TakeBlock = Callable[[Lease], Awaitable[Leased]]
 
 
 class _Allowance(Struct):
-    """What this process may let one user do until `ends`. `left` below zero went on credit; `others` is for others."""
+    """What this process may let one user do until `ends`. `left` below zero went on credit; `others` is for others.
+
+    When no more than `low` is left, the next block is asked for.
+    """
 
     left: int
     others: int
     ends: float
+    low: int
     spent: bool = False
     ask_at: float = 0.0
     asking: asyncio.Task[None] | None = None
@@ -70,7 +74,7 @@ class UserLimit:
         self._most = most
         self._window = window
         self._block = min(block, most)
-        self._low = self._block // 2
+        self._low = -(self._block // 2)
         self._clock = clock
         self._policy = (POLICY.encode(), quota_headers([Quota(NAME, most, window, 0, 0)])[POLICY].encode())
         self._state = STATE.encode()
@@ -84,7 +88,7 @@ class UserLimit:
         allowance = self._known.get(user_id.int)
         if allowance is None or now >= allowance.ends:
             allowance = self._begin(user_id, now)
-        if allowance.left <= self._low:
+        if allowance.left <= allowance.low:
             await self._more(user_id, allowance)
         allowance.left = left = allowance.left - 1
         left += allowance.others
@@ -94,7 +98,7 @@ class UserLimit:
     def _begin(self, user_id: UUID, now: float) -> _Allowance:
         if len(self._known) >= MOST and user_id.int not in self._known:
             del self._known[next(iter(self._known))]
-        self._known[user_id.int] = allowance = _Allowance(left=0, others=self._most, ends=now + self._window)
+        self._known[user_id.int] = allowance = _Allowance(0, self._most, now + self._window, self._low)
         return allowance
 
     async def _more(self, user_id: UUID, allowance: _Allowance) -> None:
@@ -133,6 +137,8 @@ class UserLimit:
             allowance.left += leased.granted
             allowance.others = leased.left
             allowance.spent = leased.granted < amount
+            # Towards the limit no credit is given: the next block is asked for while some of the last is left.
+            allowance.low = self._low if leased.left >= self._block else self._block // 2
             allowance.ends = self._clock() + leased.ends_in
         finally:
             allowance.asking = None
