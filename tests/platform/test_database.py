@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -70,6 +71,35 @@ async def test_url_that_cannot_be_used(options: str, tmp_path: Path, monkeypatch
     assert raised.value.code is Code.UNAVAILABLE
     assert "eventboard check" in raised.value.detail
     assert "sesame" not in raised.value.detail
+
+
+@asynccontextmanager
+async def without_role(url: str) -> AsyncIterator[str]:
+    """The URL of a pooler, as PgBouncer is where it is told to ignore parameters: `role` never gets to PostgreSQL."""
+    (socket,) = parse_qs(urlsplit(url).query)["host"]
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            # A parameter that PostgreSQL takes for an extension's.
+            writer.write(data.replace(b"\0role\0", b"\0a.bc\0"))
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://{postgres.SUPERUSER}@127.0.0.1:{port}{urlsplit(url).path}?sslmode=disable"
+
+
+async def test_role_that_gets_lost(database_url: str) -> None:
+    """No statement is run as somebody else than the module's role: row-level security would be theirs."""
+    async with without_role(database_url) as url, opened(url) as database:
+        with pytest.raises(ServiceError) as raised:
+            await database.row(None, None, SETTINGS)
+    assert raised.value.code is Code.UNAVAILABLE
+    assert f"doesn't work as {ROLE}" in raised.value.detail
 
 
 async def asked(url: str, statement: str) -> list[Any]:

@@ -107,6 +107,7 @@ class Connections:
             max_size=self._size,
             timeout=self._connect_timeout,
             connection_class=_PooledConnection,
+            init=self._check_role,
             server_settings={
                 "role": self._role,
                 "application_name": self._role,
@@ -155,6 +156,15 @@ class Connections:
                 ) from None
             finally:
                 self._waiting -= 1
+
+    async def _check_role(self, raw: Any) -> None:
+        """A pooler in between may have left the role out: then row-level security would be another account's."""
+        if await raw.fetchval("SELECT current_user") != self._role:
+            raise ServiceError(
+                Code.UNAVAILABLE,
+                f"A connection to the database doesn't work as {self._role}: something between drops the role.",
+                retry_after=RETRY_AFTER,
+            )
 
     async def keep(self, held: Held) -> None:
         """For one that is clean: nothing is under way on it, and nothing failed."""
