@@ -71,9 +71,16 @@ def environment(data: Data, folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running(
-    name: str, environ: Mapping[str, str], source: Path = ROOT, program: str = "eventboard"
+    name: str,
+    environ: Mapping[str, str],
+    source: Path = ROOT,
+    program: str = "eventboard",
+    port: int = PORT,
 ) -> Iterator[Server]:
-    """The server, once it is ready; `source` is the checkout that EventBoard is run from, `program` its module."""
+    """The server, once it is ready; `source` is the checkout that EventBoard is run from, `program` its module.
+
+    `port` is its first one; three processes have three in a row.
+    """
     environ = {**environ, "PYTHONPATH": str(source / "src")}
     serve = [sys.executable, "-m", program, "serve"]
     with ExitStack() as stack:
@@ -81,27 +88,27 @@ def running(
         if name in BASELINES:
             # Uvicorn's line for each request off: a baseline writes no log.
             bare = [sys.executable, "-m", "uvicorn", BASELINES[name], "--app-dir", str(ROOT), "--no-access-log"]
-            processes = [stack.enter_context(_process([*bare, "--port", str(PORT)], environ))]
+            processes = [stack.enter_context(_process([*bare, "--port", str(port)], environ, port))]
         elif name == THREE:
             processes = [
-                stack.enter_context(_process([*serve, "--target", part], environ, PORT + offset))
+                stack.enter_context(_process([*serve, "--target", part], environ, port + offset))
                 for part, offset in (("auth", 1), ("events", 2), ("gateway", 0))
             ]
         else:
             workers = ["--workers", "2"] if name == TWO_WORKERS else []
-            processes = [stack.enter_context(_process([*serve, *workers], environ, PORT))]
+            processes = [stack.enter_context(_process([*serve, *workers], environ, port))]
         baseline = name in BASELINES
         for offset in range(3 if name == THREE else 1):
             path = "/events/00000000-0000-0000-0000-000000000000" if baseline else "/health/ready"
-            _wait(f"http://127.0.0.1:{PORT + offset}{path}", processes, any_status=baseline)
+            _wait(f"http://127.0.0.1:{port + offset}{path}", processes, any_status=baseline)
         ready_after = time.monotonic() - begun
         ids = [process.pid for process in processes]
         everyone = tuple(ids + _children(ids))
-        yield Server(name, f"http://127.0.0.1:{PORT}", ready_after, everyone, int(environ["BENCH_POSTMASTER"]))
+        yield Server(name, f"http://127.0.0.1:{port}", ready_after, everyone, int(environ["BENCH_POSTMASTER"]))
 
 
 @contextmanager
-def _process(command: Sequence[str], environ: Mapping[str, str], port: int = PORT) -> Iterator[subprocess.Popen[bytes]]:
+def _process(command: Sequence[str], environ: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         ["/usr/bin/taskset", "-c", SERVER_CORE, *command],
         env={**environ, "EVENTBOARD_SERVER_PORT": str(port)},

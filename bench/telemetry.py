@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from msgspec import Struct
 
 from bench.load import fire, warm
-from bench.servers import ONE, running
+from bench.servers import ONE, PORT, running
 
 
 class Variant(Struct, frozen=True, kw_only=True):
@@ -30,21 +30,28 @@ VARIANTS = {
 }
 
 
+# Turns of a second in each round: what the machine does meanwhile changes within a few.
+TURNS = 4
+
+
 async def measure(bench: Any, load: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """All of them are up all the time, and loaded in turn: two turns that are compared are seconds apart."""
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
-    with _collector() as endpoint:
+    given = await bench.load(load, ONE, 1)
+    with _collector() as endpoint, ExitStack() as stack:
+        servers = {}
+        for number, (name, variant) in enumerate(VARIANTS.items()):
+            program = "eventboard" if variant.metrics else "bench.silent"
+            environ = bench.environ | _settings(variant, endpoint)
+            servers[name] = stack.enter_context(running(ONE, environ, program=program, port=PORT + 10 * number))
+            warm(servers[name], given)
         names = list(VARIANTS)
-        for number in range(bench.rounds):
+        for number in range(bench.rounds * TURNS):
             # None is always the first, or comes after the same one.
             for name in (*names[number % len(names) :], *names[: number % len(names)]):
-                variant = VARIANTS[name]
-                program = "eventboard" if variant.metrics else "bench.silent"
-                with running(ONE, bench.environ | _settings(variant, endpoint), program=program) as server:
-                    given = await bench.load(load, ONE, bench.seconds)
-                    warm(server, given)
-                    measured[name].append(dict(fire(server, given, bench.seconds)))
+                measured[name].append(dict(fire(servers[name], given, 1)))
             told = ", ".join(f"{name} {turns[-1]['per_second']:.0f}/s" for name, turns in measured.items())
-            print(f"round {number + 1} of {bench.rounds}: {told}", flush=True)
+            print(f"turn {number + 1} of {bench.rounds * TURNS}: {told}", flush=True)
     return {load: measured}
 
 
