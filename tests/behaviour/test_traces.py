@@ -8,7 +8,6 @@ import httpx
 from tests.support.board import EVENT, Board, Organization
 from tests.support.traces import Tree, found, told, tree
 
-DATABASE: Tree = {"Database connection": {}}
 QUERY: Tree = {"Database query": {}}
 
 
@@ -23,33 +22,27 @@ def traced(board: Board, method: str, path: str, http: httpx.Client, **more: Any
 
 
 def without_hop(whole: Tree) -> Tree:
-    """As in one process: the only attempt, and the encoding of its reply, left out."""
+    """As in one process: the call, its only attempt, and the encoding of its reply, left out."""
     short: Tree = {}
     for name, inside in whole.items():
-        if name.startswith("Attempt 1"):
+        if name.startswith(("Route to service", "Attempt 1")):
             short |= without_hop(inside)
         elif " Service" in name:
             inside = {each: more for each, more in inside.items() if each != "Response serialization"}
             short[name] = without_hop(inside)
-        # Now and then, and not in each request: whether the caller still stands is asked, a connection's limit is set.
-        elif name not in ("Wait for auth's word", "Database begin"):
+        # Now and then, and not in each request: whether the caller still stands is asked, a connection is made, its
+        # limit is set.
+        elif name not in ("Wait for auth's word", "Database connection", "Database begin"):
             short[name] = without_hop(inside)
     return short
 
 
 def test_read(organization: Organization, board: Board) -> None:
-    """The token is looked at by the gateway and by the service; the database has one query."""
+    """The token is looked at, and the database has one query."""
     event = organization.user.create()
     answer, whole = traced(board, "GET", f"/events/{event['id']}", organization.user.http)
     assert answer.json() == event
-    service = {"JWT validation": {}, **DATABASE, **QUERY}
-    assert whole == {
-        "Gateway": {
-            "JWT validation": {},
-            "Route to service": {"Events Service": service},
-            "Response serialization": {},
-        }
-    }
+    assert whole == {"Gateway": {"JWT validation": {}, "Events Service": QUERY, "Response serialization": {}}}
 
 
 def test_create_with_a_key_and_replay(organization: Organization, board: Board) -> None:
@@ -59,15 +52,11 @@ def test_create_with_a_key_and_replay(organization: Organization, board: Board) 
     again, second = traced(board, "POST", "/events", organization.user.http, json=EVENT, headers=key)
     assert again.headers["idempotency-status"] == "replayed"
     assert found(first, "Events Service") == {
-        "JWT validation": {},
-        **DATABASE,
         "Idempotency check": {},
         **QUERY,
         "Idempotency record": {},
     }
     assert found(second, "Events Service") == {
-        "JWT validation": {},
-        **DATABASE,
         "Idempotency check": {},
         **QUERY,
         "Database commit": {},
@@ -93,9 +82,7 @@ def test_no_token(board: Board) -> None:
 def test_error_of_a_module(organization: Organization, board: Board) -> None:
     """The span that failed says with which code, and so do those that it is inside of."""
     _, whole = traced(board, "GET", f"/events/{uuid4()}", organization.user.http)
-    service = {"JWT validation": {}, **DATABASE, **QUERY}
-    call = {"Events Service (not-found)": service}
-    assert whole == {"Gateway": {"JWT validation": {}, "Route to service (not-found)": call}}
+    assert whole == {"Gateway": {"JWT validation": {}, "Events Service (not-found)": QUERY}}
 
 
 def test_no_such_route(board: Board) -> None:

@@ -69,10 +69,9 @@ def test_create(database_url: str, tmp_path: Path, shape: str) -> None:
     while span.parent != CALLER:
         span = by_id[span.parent]
         way.append(f"{span.service}: {span.name}")
-    call = f"{gateway}: Route to service events.create"
-    hop = [f"{events}: Events Service events.create"] if shape == ALL else [f"{events}: events.create"]
-    attempt = [] if shape == ALL else [f"{gateway}: events.create"]
-    assert way == [*hop, *attempt, call, f"{gateway}: POST /events"]
+    hop = [f"{events}: events.create", f"{gateway}: events.create", f"{gateway}: Route to service events.create"]
+    service = [f"{events}: Events Service events.create"] if shape == ALL else hop
+    assert way == [*service, f"{gateway}: POST /events"]
     # One whole only has a parent that nobody here has.
     assert [span.name for span in spans.values() if span.parent not in by_id] == ["POST /events"]
 

@@ -201,8 +201,8 @@ def test_server_timing(recorder: Recorder) -> None:
         pass
     told, alone = (tracing.server_timing(whole, parts=parts) for parts in (True, False))
     ended(recorder, whole)
-    assert re.fullmatch(r"gateway;dur=[\d.]+, db;dur=[\d.]+, jwt;dur=[\d.]+", told)
-    assert re.fullmatch(r"gateway;dur=[\d.]+", alone)
+    assert re.fullmatch(rb"gateway;dur=[\d.]+, db;dur=[\d.]+, jwt;dur=[\d.]+", told)
+    assert re.fullmatch(rb"gateway;dur=[\d.]+", alone)
 
 
 def test_sampling() -> None:

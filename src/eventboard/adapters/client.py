@@ -9,12 +9,16 @@ from eventboard.platform import context
 from eventboard.platform.contract import Operation, operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import CALL, Span
+from eventboard.platform.tracing import Span
 
 Contract = TypeVar("Contract")
 
 
 class Transport(Protocol):
+    def span(self, operation: Operation) -> str:
+        """What a call is in its request's tree."""
+        ...
+
     async def call(self, operation: Operation, request: Any) -> Any:
         """Raises ServiceError, whatever went wrong on the way."""
         ...
@@ -73,8 +77,10 @@ _CONFLICTS = frozenset({Code.IDEMPOTENCY_KEY_REUSED, Code.REQUEST_IN_PROGRESS})
 def _method(
     operation: Operation, transport: Transport, seconds: float, calls: Calls
 ) -> Callable[[Any], Awaitable[Any]]:
+    name = transport.span(operation)
+
     async def bounded(request: Any) -> Any:
-        with Span(CALL, operation.name), context.budget(seconds) as deadline:
+        with Span(name, operation.name), context.budget(seconds) as deadline:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
                     return await transport.call(operation, request)

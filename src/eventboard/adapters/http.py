@@ -30,7 +30,7 @@ from eventboard.platform import context, tracing
 from eventboard.platform.contract import KEY_FIELD, IdempotencyKey, Operation
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import ATTEMPT, WAIT, Span
+from eventboard.platform.tracing import ATTEMPT, CALL, WAIT, Span
 
 # Idle connections are closed by this side first: the server keeps them for longer (server.py).
 IDLE = timedelta(seconds=30)
@@ -87,6 +87,10 @@ class HttpTransport:
     async def close(self) -> None:
         await self._addresses.close()
         await self._client.close()
+
+    def span(self, operation: Operation) -> str:
+        """The service's own span comes back with its reply."""
+        return CALL
 
     async def call(self, operation: Operation, request: Any) -> Any:
         if operation.keyed and getattr(request, KEY_FIELD) is None:

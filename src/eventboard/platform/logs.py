@@ -38,6 +38,8 @@ FRAMES, CAUSES = 30, 5
 
 _COLOURS = {"DEBUG": "34", "INFO": "1", "WARNING": "33", "ERROR": "31"}
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+# The level of a request's line, by its status.
+_OTHERWISE, _SERVER_ERROR = _LEVELS["INFO"], _LEVELS["WARNING"]
 
 
 class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,21 +71,35 @@ class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: "Told | None" = None
 
 
+class Served(Struct, frozen=True, gc=False):
+    """A request that has ended, for its line. `seconds` are what it took, `at` is in Unix seconds."""
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+    of: context.Context
+    trace_id: str
+    at: float
+
+
 class Writer:
     """Writes lines to a file descriptor, in their order, by a thread of its own. `dropped` are lost for good."""
 
     def __init__(self, descriptor: int = STANDARD_ERROR, most: int = MOST) -> None:
         self._descriptor = descriptor
         self._most = most
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._lines: SimpleQueue[bytes | Served | None] = SimpleQueue()
         self._told = 0
         self.dropped = 0
+        # The line of a request. Many at once take half as long as each at its time, between other work.
+        self.line: Callable[[Served], bytes] = lambda _: b""
         # The line that says how many lines were dropped.
         self.say: Callable[[int], bytes] = lambda dropped: b"%d lines were dropped\n" % dropped
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> None:
+    def put(self, line: bytes | Served) -> None:
         """Never waits."""
         if self._lines.qsize() < self._most:
             self._lines.put(line)
@@ -100,14 +116,14 @@ class Writer:
         while more:
             batch = [self._lines.get(), *self._waiting()]
             more = batch[-1] is not None
-            self._write([line for line in batch if line is not None])
+            self._write([self.line(each) if isinstance(each, Served) else each for each in batch if each is not None])
             if dropped := self.dropped - self._told:
                 self._told += dropped
                 self._write([self.say(dropped)])
             if more:
                 time.sleep(GATHER)
 
-    def _waiting(self) -> Iterator[bytes | None]:
+    def _waiting(self) -> Iterator[bytes | Served | None]:
         """What waits now, up to the end."""
         for _ in range(self._lines.qsize()):
             try:
@@ -146,40 +162,44 @@ class Log:
         self._values = values
         self._writer = writer
         self._colour = colour
+        writer.line = self._line
         writer.say = self._dropped
         self._encode = msgspec.json.Encoder().encode
 
     def request(self, method: str, path: str, status: int, seconds: float, of: context.Context) -> None:
         """The one line of a request; loguru would take as long for it as all the rest of it takes."""
-        notes = of.notes
+        if (_SERVER_ERROR if status >= 500 else _OTHERWISE) >= self._least:
+            self._writer.put(Served(method, path, status, seconds, of, tracing.trace_id(), time.time()))
+
+    def _line(self, served: Served) -> bytes:
+        status, notes = served.status, served.of.notes
         level = "WARNING" if status >= 500 else "INFO"
-        if _LEVELS[level] < self._least:
-            return
-        milliseconds = seconds * 1000
+        milliseconds = served.seconds * 1000
+        at = datetime.fromtimestamp(served.at, UTC)
         if not self._json:
-            message = f"{method} {path} {status or '-'} {milliseconds:.1f} ms"
+            message = f"{served.method} {served.path} {status or '-'} {milliseconds:.1f} ms"
             said = " ".join(filter(None, (message, notes.operation, notes.code, notes.cause)))
-            self._writer.put(self._text(level, said, of.correlation_id))
-            return
+            return self._text(at, level, said, served.of.correlation_id)
         caller = notes.caller
-        line = Line(
-            timestamp=_now(),
-            level=level,
-            service=self._service,
-            message=f"{method} {path} {status or '-'}",
-            correlation_id=of.correlation_id,
-            trace_id=tracing.trace_id(),
-            operation=notes.operation,
-            organization_id="" if caller is None else caller.organization_id,
-            user_id="" if caller is None else caller.user_id,
-            method=method,
-            path=path,
-            status=status,
-            duration_ms=round(milliseconds, 2),
-            code=notes.code,
-            cause=notes.cause,
+        return self._encoded(
+            Line(
+                timestamp=at,
+                level=level,
+                service=self._service,
+                message=f"{served.method} {served.path} {status or '-'}",
+                correlation_id=served.of.correlation_id,
+                trace_id=served.trace_id,
+                operation=notes.operation,
+                organization_id="" if caller is None else caller.organization_id,
+                user_id="" if caller is None else caller.user_id,
+                method=served.method,
+                path=served.path,
+                status=status,
+                duration_ms=round(milliseconds, 2),
+                code=notes.code,
+                cause=notes.cause,
+            )
         )
-        self._writer.put(self._encoded(line))
 
     def counted(self, metrics: Metrics) -> None:
         """What is dropped is a metric, too."""
@@ -216,12 +236,12 @@ class Log:
         if error is not None:
             lines = traceback.format_exception(error) if self._values else _shown(told(error))
             said = "\n".join((said, "".join(lines).rstrip()))
-        self._writer.put(self._text(level, said, correlation_id))
+        self._writer.put(self._text(_now(), level, said, correlation_id))
 
     def _dropped(self, count: int) -> bytes:
         said = f"{count} lines of this log were dropped: they were read too slowly"
         if not self._json:
-            return self._text("WARNING", said, "")
+            return self._text(_now(), "WARNING", said, "")
         return self._encoded(Line(timestamp=_now(), level="WARNING", service=self._service, message=said))
 
     def _encoded(self, line: Line) -> bytes:
@@ -231,14 +251,14 @@ class Log:
             # Half a surrogate pair, from somewhere: told, as far as it can be.
             return self._encode(replace(line, message=ascii(line.message))) + b"\n"
 
-    def _text(self, level: str, said: str, correlation_id: str) -> bytes:
-        now = _now().astimezone().strftime("%H:%M:%S.%f")[:-3]
+    def _text(self, at: datetime, level: str, said: str, correlation_id: str) -> bytes:
+        when = at.astimezone().strftime("%H:%M:%S.%f")[:-3]
         if self._colour:
-            now, correlation_id = f"\033[2m{now}\033[0m", f"\033[2m{correlation_id}\033[0m"
+            when, correlation_id = f"\033[2m{when}\033[0m", f"\033[2m{correlation_id}\033[0m"
             label = f"\033[{_COLOURS.get(level, '1')}m{level:<7}\033[0m"
         else:
             label = f"{level:<7}"
-        return f"{now} {label} {said} {correlation_id}".rstrip().encode(errors="backslashreplace") + b"\n"
+        return f"{when} {label} {said} {correlation_id}".rstrip().encode(errors="backslashreplace") + b"\n"
 
 
 def configure(*, level: str, json: bool, service: str, values: bool) -> Log:

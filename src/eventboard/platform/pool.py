@@ -127,35 +127,38 @@ class Connections:
                 await self._pool.close()
 
     async def take(self) -> Held:
+        while self._free:
+            held = self._free.pop()
+            if _lives(held.raw):
+                held.uses += 1
+                return held
+            await self.give_back(held)
         with Leaf(CONNECTION):
-            while self._free:
-                held = self._free.pop()
-                if _lives(held.raw):
-                    held.uses += 1
-                    return held
-                await self.give_back(held)
-            self._waiting += 1
-            try:
-                return Held(await self._pool.acquire())
-            except (TimeoutError, asyncio.CancelledError):
-                self._watch.gave_up()
-                raise
-            except asyncpg.InvalidParameterValueError:
-                # Said of the role alone: nothing else that a connection begins with can be wrong.
-                raise ServiceError(
-                    Code.UNAVAILABLE,
-                    f"The database has no role {self._role}: it was never migrated.",
-                    retry_after=RETRY_AFTER,
-                ) from None
-            except ValueError:
-                # About the URL: a certificate that is not there, an option that is none. It may quote the password.
-                raise ServiceError(
-                    Code.UNAVAILABLE,
-                    "The database's URL can't be used; `eventboard check` says why.",
-                    retry_after=RETRY_AFTER,
-                ) from None
-            finally:
-                self._waiting -= 1
+            return await self._made()
+
+    async def _made(self) -> Held:
+        self._waiting += 1
+        try:
+            return Held(await self._pool.acquire())
+        except (TimeoutError, asyncio.CancelledError):
+            self._watch.gave_up()
+            raise
+        except asyncpg.InvalidParameterValueError:
+            # Said of the role alone: nothing else that a connection begins with can be wrong.
+            raise ServiceError(
+                Code.UNAVAILABLE,
+                f"The database has no role {self._role}: it was never migrated.",
+                retry_after=RETRY_AFTER,
+            ) from None
+        except ValueError:
+            # About the URL: a certificate that is not there, an option that is none. It may quote the password.
+            raise ServiceError(
+                Code.UNAVAILABLE,
+                "The database's URL can't be used; `eventboard check` says why.",
+                retry_after=RETRY_AFTER,
+            ) from None
+        finally:
+            self._waiting -= 1
 
     async def _check_role(self, raw: Any) -> None:
         """A pooler in between may have left the role out: then row-level security would be another account's."""

@@ -12,7 +12,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.identity import Principal, Role, Verify, refused
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import JWT, STANDING, Span, apart
+from eventboard.platform.tracing import STANDING, Leaf, apart
 
 # Seconds: an answer this old is asked for anew, beside the request ...
 FRESH = 2.0
@@ -68,10 +68,6 @@ class StandingVerifier:
         self.unanswered = 0
 
     async def __call__(self, token: str) -> Principal:
-        with Span(JWT):
-            return await self._standing(token)
-
-    async def _standing(self, token: str) -> Principal:
         principal = await self._verify(token)
         context.current().notes.caller = principal
         known = self._known.get(principal)
@@ -79,7 +75,7 @@ class StandingVerifier:
         if age >= FRESH:
             asking = self._asking.get(principal) or self._begin(principal)
             if age >= STALE:
-                with Span(STANDING):
+                with Leaf(STANDING):
                     await asyncio.wait([asking], timeout=PATIENCE)
                 answered = self._known.get(principal)
                 if answered is known:

@@ -120,7 +120,7 @@ class Front:
                 if whole is not None and self._timed:
                     # A refusal tells the whole alone: how far somebody came who may not is not for them to know.
                     told = tracing.server_timing(whole, parts=not 400 <= status < 500)
-                    headers.append((b"server-timing", told.encode()))
+                    headers.append((b"server-timing", told))
                 if gate.draining:
                     # The client's next request finds another process.
                     headers.append((b"connection", b"close"))
