@@ -225,6 +225,14 @@ def test_serve_while_the_database_is_away(folder: Path) -> None:
         assert "sesame" not in process.output
 
 
+def test_told_to_end_in_a_destructor(folder: Path, database_url: str) -> None:
+    """Python loses what a signal's handler raises there; the process ends all the same, and without a complaint."""
+    settings = {"DATABASE_URL": database_url, "SERVER_PORT": "0", "TOKENS_KEY_FILE": str(folder / "signing-key.pem")}
+    with spawned("serve", program=("-m", "tests.support.destructor"), **settings) as process:
+        assert process.popen.wait(PATIENCE) == 0
+        assert process.output == ""
+
+
 def test_serve_before_the_migration(folder: Path, empty_url: str) -> None:
     """It isn't ready, and becomes so when the database is at its level, without a restart."""
     settings = {"DATABASE_URL": empty_url, "SERVER_PORT": "0", "TOKENS_KEY_FILE": str(folder / "key.pem")}

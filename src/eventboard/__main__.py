@@ -1,13 +1,14 @@
 """The first lines of every `eventboard` process: from here on it ends well when it is told to, while it starts too."""
 
 import gc
+import os
 import signal
 import sys
 from types import FrameType
 
 
 def main() -> int:
-    # Before anything else is imported, which takes a second. A server's own handler takes over.
+    # Before anything else is imported, which takes a second. Who has something to clear up has a handler of its own.
     signal.signal(signal.SIGTERM, _end)
     try:
         from eventboard.cli import main as command
@@ -21,7 +22,8 @@ def main() -> int:
 
 
 def _end(_: int, __: FrameType | None) -> None:
-    sys.exit(0)
+    """At once: what is raised may be lost, in a destructor or in a module that takes it for an import's failure."""
+    os._exit(0)
 
 
 if __name__ == "__main__":

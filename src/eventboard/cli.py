@@ -4,10 +4,12 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from socket import socket
+from types import FrameType
 
 from eventboard import settings as configuration
 from eventboard.levels import MODULES
@@ -18,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         settings = configuration.load()
+        if given.command != "serve":
+            # A server has nothing to clear up before it serves.
+            signal.signal(signal.SIGTERM, _end)
         return _COMMANDS[given.command](settings, given)
     except SettingsError as error:
         return _failed(error)
@@ -55,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_parser("retire", help="take a key away that no valid token needs").add_argument("kid")
     commands.add_parser("check", help="say whether the settings, the database and its level are right")
     return parser
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _failed(error: Exception) -> int:
