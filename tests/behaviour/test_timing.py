@@ -38,7 +38,9 @@ def test_read(organization: Organization, shape: str) -> None:
 def test_write_with_a_key(organization: Organization, shape: str) -> None:
     """Looking for the key, and keeping its outcome, are told."""
     answer = organization.user.http.post("/events", json=EVENT, headers={"Idempotency-Key": "timed"})
-    assert timings(answer).keys() == {"gateway", "jwt", "events", "db", "idempotency", "serialize"} | hop(shape, "events")
+    assert timings(answer).keys() == {"gateway", "jwt", "events", "db", "idempotency", "serialize"} | hop(
+        shape, "events"
+    )
 
 
 def test_log_in(organization: Organization, board: Board, shape: str) -> None:
