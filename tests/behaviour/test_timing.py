@@ -20,6 +20,10 @@ def timings(answer: httpx.Response) -> dict[str, float]:
     return {name: float(milliseconds) for name, milliseconds in pairs}
 
 
+# What may take less than can be told: 0.05 ms.
+QUICK = {"jwt", "serialize"}
+
+
 def hop(shape: str, module: str) -> set[str]:
     """A call of another process is told; a module that shares the gateway's is called without one."""
     beside = shape == ALL or any({"gateway", module} <= set(target.split(",")) for target in shape.split("+"))
@@ -30,7 +34,7 @@ def test_read(organization: Organization, shape: str) -> None:
     """What the service did is in it, wherever the service is; no part is longer than the whole."""
     event = organization.user.create()
     told = timings(organization.user.http.get(f"/events/{event['id']}"))
-    assert told.keys() == {"gateway", "jwt", "events", "db", "serialize"} | hop(shape, "events")
+    assert told.keys() - QUICK == {"gateway", "events", "db"} | hop(shape, "events")
     assert max(told.values()) == told["gateway"]
     assert told["db"] <= told["events"] <= told.get("call", told["gateway"])
 
@@ -38,9 +42,7 @@ def test_read(organization: Organization, shape: str) -> None:
 def test_write_with_a_key(organization: Organization, shape: str) -> None:
     """Looking for the key, and keeping its outcome, are told."""
     answer = organization.user.http.post("/events", json=EVENT, headers={"Idempotency-Key": "timed"})
-    assert timings(answer).keys() == {"gateway", "jwt", "events", "db", "idempotency", "serialize"} | hop(
-        shape, "events"
-    )
+    assert timings(answer).keys() - QUICK == {"gateway", "events", "db", "idempotency"} | hop(shape, "events")
 
 
 def test_log_in(organization: Organization, board: Board, shape: str) -> None:
@@ -48,7 +50,7 @@ def test_log_in(organization: Organization, board: Board, shape: str) -> None:
     body = {"email": organization.user.email, "password": "correct horse battery"}
     answer = board.client().post("/auth/login", json=body)
     assert answer.status_code == 200
-    assert timings(answer).keys() == {"gateway", "auth", "db", "hash", "serialize"} | hop(shape, "auth")
+    assert timings(answer).keys() - QUICK == {"gateway", "auth", "db", "hash"} | hop(shape, "auth")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The context of a call: correlation id, and how long it may take."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from uuid import RFC_4122, UUID
@@ -23,11 +25,28 @@ def test_no_correlation_id(text: str) -> None:
     assert not context.CORRELATION_ID.fullmatch(text)
 
 
-def test_new_correlation_id() -> None:
-    """A random UUID as any other program makes it, and another each time."""
-    made = [context.new_correlation_id() for _ in range(1000)]
-    assert {(UUID(text).version, UUID(text).variant, str(UUID(text)) == text) for text in made} == {(4, RFC_4122, True)}
-    assert len(set(made)) == 1000
+def test_new_ids() -> None:
+    """A random UUID as any other program makes it, and another each time; the trace id is that without its dashes."""
+    made = [context.new_ids() for _ in range(1000)]
+    uuids = [UUID(ids.correlation_id) for ids in made]
+    assert {(uuid.version, uuid.variant) for uuid in uuids} == {(4, RFC_4122)}
+    assert [(str(uuid), uuid.hex, uuid.int) for uuid in uuids] == [
+        (ids.correlation_id, ids.trace_id, ids.number) for ids in made
+    ]
+    assert len(set(uuids)) == 1000
+
+
+def test_new_ids_after_a_fork() -> None:
+    """Parent and child don't give out the same ones, whatever was made before."""
+    program = """
+import os
+from eventboard.platform.context import new_ids
+new_ids()
+os.fork()
+os.write(1, "".join(f"{new_ids().trace_id}\\n" for _ in range(64)).encode())
+"""
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert len(told) == len(set(told)) == 128
 
 
 def test_outside_any_call() -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from eventboard.app import build
+from eventboard.platform.context import new_ids
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.otlp import FAREWELL, OtlpExport
 from eventboard.platform.tracing import Recorder, Span
@@ -118,7 +119,7 @@ async def exporting(endpoint: str, *, queue: int = 1000) -> AsyncIterator[Record
 
 def record(recorder: Recorder, count: int, status: int = 200) -> None:
     for _ in range(count):
-        whole = recorder.begin("walk.1", "")
+        whole = recorder.begin("walk.1", "", new_ids())
         with Span("Database query", "SELECT events.events"):
             pass
         recorder.end(whole, "GET", "/events/{id}", status, keep=True)
@@ -154,7 +155,7 @@ async def test_errors() -> None:
     with collecting() as collector:
         async with exporting(collector.url) as recorder:
             for error, status in ((UNAVAILABLE, 503), (NOT_FOUND, 404), (ValueError("secret"), 500)):
-                whole = recorder.begin("walk.1", "")
+                whole = recorder.begin("walk.1", "", new_ids())
                 with pytest.raises(type(error)), Span("JWT validation"):
                     raise error
                 recorder.end(whole, "GET", "/events/{id}", status, keep=True)

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 
 from eventboard.platform import tracing
+from eventboard.platform.context import new_ids
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.tracing import MOST, Recorder, Span, Trace, parsed
 
@@ -15,6 +17,10 @@ TRACE, SPAN = "a" * 32, "b" * 16
 def recorded(recorder: Recorder, correlation_id: str = "walk.1") -> Trace:
     [trace] = recorder.find(correlation_id)
     return trace
+
+
+def beginning(recorder: Recorder, correlation_id: str = "walk.1", traceparent: str = "") -> Span:
+    return recorder.begin(correlation_id, traceparent, new_ids())
 
 
 def ended(recorder: Recorder, whole: Span, *, keep: bool = True) -> None:
@@ -59,13 +65,13 @@ def test_no_traceparent(text: str) -> None:
     """Whoever sends this gets a trace that begins here."""
     assert parsed(text) is None
     recorder = Recorder("Gateway", keep=1)
-    ended(recorder, recorder.begin("walk.1", text))
+    ended(recorder, beginning(recorder, traceparent=text))
     assert recorded(recorder).parent == 0
 
 
 def test_tree(recorder: Recorder) -> None:
     """Each span knows what it is inside of; the whole is number 0 and comes last, since it ends last."""
-    whole = recorder.begin("walk.1", "")
+    whole = beginning(recorder)
     with Span("outer", "detail"):
         with Span("inner"):
             pass
@@ -94,7 +100,7 @@ def test_tree(recorder: Recorder) -> None:
 )
 def test_failure(recorder: Recorder, error: BaseException, failure: str) -> None:
     """A span ends with an error's code or its class, and never with its words."""
-    whole = recorder.begin("walk.1", "")
+    whole = beginning(recorder)
     with pytest.raises(type(error)), Span("failing"):
         raise error
     ended(recorder, whole)
@@ -114,7 +120,7 @@ async def test_tasks(recorder: Recorder) -> None:
         with tracing.apart():
             await work("elsewhere")
 
-    whole = recorder.begin("walk.1", "")
+    whole = beginning(recorder)
     await asyncio.gather(work("a"), work("b"), elsewhere())
     ended(recorder, whole)
     names = {number: name for number, _, name, *_ in recorded(recorder).spans}
@@ -134,7 +140,7 @@ def test_outside_any_request() -> None:
 
 def test_many_spans(recorder: Recorder) -> None:
     """A request that goes on and on is recorded up to a bound."""
-    whole = recorder.begin("walk.1", "")
+    whole = beginning(recorder)
     for _ in range(2 * MOST):
         with Span("again"), Span("inside"):
             pass
@@ -145,9 +151,9 @@ def test_many_spans(recorder: Recorder) -> None:
 def test_bounded_buffer(recorder: Recorder) -> None:
     """The last ones are kept; those nobody will ask about push none of them out."""
     for number in range(5):
-        ended(recorder, recorder.begin(f"walk.{number}", ""))
+        ended(recorder, beginning(recorder, f"walk.{number}"))
     for _ in range(5):
-        ended(recorder, recorder.begin("health", ""), keep=False)
+        ended(recorder, beginning(recorder, "health"), keep=False)
     assert [len(recorder.find(f"walk.{number}")) for number in range(5)] == [0, 0, 1, 1, 1]
     assert recorder.find("health") == []
 
@@ -155,7 +161,7 @@ def test_bounded_buffer(recorder: Recorder) -> None:
 def test_reply_is_adopted() -> None:
     """A service's spans are inside of the attempt that they came back to, with the times they took."""
     there, here = Recorder("Events Service", keep=1), Recorder("Gateway", keep=1)
-    whole = here.begin("walk.1", "")
+    whole = beginning(here)
     with Span("Attempt", "1") as attempt:
         traceparent = attempt.traceparent()
         task_of_there = _reply_of(there, traceparent)
@@ -174,7 +180,7 @@ def test_reply_is_adopted() -> None:
 
 
 def _reply_of(recorder: Recorder, traceparent: str) -> bytes:
-    whole = recorder.begin("walk.1", traceparent)
+    whole = beginning(recorder, traceparent=traceparent)
     with Span("Database query", "SELECT events.events"):
         pass
     reply = tracing.reply()
@@ -185,7 +191,7 @@ def _reply_of(recorder: Recorder, traceparent: str) -> bytes:
 @pytest.mark.parametrize("reply", [None, "", "x", "[1]", '[["a"]]', "{}", "\xe4", "[" * 10_000])
 def test_reply_that_cannot_be_read(recorder: Recorder, reply: str | None) -> None:
     """It is left alone: the answer that it came with is good."""
-    whole = recorder.begin("walk.1", "")
+    whole = beginning(recorder)
     with Span("Attempt") as attempt:
         attempt.adopt(reply)
     ended(recorder, whole)
@@ -193,16 +199,25 @@ def test_reply_that_cannot_be_read(recorder: Recorder, reply: str | None) -> Non
 
 
 def test_server_timing(recorder: Recorder) -> None:
-    """The whole, and each part with the sum of its spans; or the whole alone."""
-    whole = recorder.begin("walk.1", "")
-    with Span("JWT validation"), Span("Database query"):
-        pass
-    with Span("Database query"):
-        pass
+    """The whole, and each part with the sum of its spans that took a tenth of a millisecond; or the whole alone."""
+    whole = beginning(recorder)
+    assert whole.trace is not None
+    now = time.perf_counter()
+    whole.begun = now - 0.3
+    for number, (name, milliseconds) in enumerate(
+        (
+            ("Database query", 1.26),
+            ("JWT validation", 0.049),
+            ("Database commit", 0.5),
+            ("Events Service", 150.04),
+            ("of another version", 7),
+        )
+    ):
+        whole.trace.spans.append((number + 1, 0, name, now, now + milliseconds / 1000, "", ""))
     told, alone = (tracing.server_timing(whole, parts=parts) for parts in (True, False))
     ended(recorder, whole)
-    assert re.fullmatch(rb"gateway;dur=[\d.]+, db;dur=[\d.]+, jwt;dur=[\d.]+", told)
-    assert re.fullmatch(rb"gateway;dur=[\d.]+", alone)
+    assert re.fullmatch(rb"gateway;dur=3\d\d\.\d, db;dur=1\.8, events;dur=150\.0", told)
+    assert re.fullmatch(rb"gateway;dur=3\d\d\.\d", alone)
 
 
 def test_sampling() -> None:
@@ -216,23 +231,30 @@ def test_sampling() -> None:
         (every, f"00-{TRACE}-{SPAN}-00", False),
     ):
         exported.clear()
-        whole = recorder.begin("walk.1", traceparent)
+        whole = beginning(recorder, traceparent=traceparent)
         assert whole.traceparent().endswith("-01" if is_sampled else "-00")
         ended(recorder, whole)
         assert bool(exported) is is_sampled
     some = Recorder("Gateway", keep=1, ratio=0.1, export=exported.append)
     exported.clear()
     for _ in range(4000):
-        ended(some, some.begin("walk.1", ""))
+        ended(some, beginning(some))
     # Five standard deviations of 4,000 such throws are 95.
     assert 305 < len(exported) < 495
+
+
+def test_trace_id_of_a_request_that_begins_here(recorder: Recorder) -> None:
+    """Without its dashes, the correlation id that EventBoard gave it."""
+    ids = new_ids()
+    ended(recorder, recorder.begin(ids.correlation_id, "", ids))
+    assert recorded(recorder, ids.correlation_id).trace_id == ids.correlation_id.replace("-", "")
 
 
 def test_ids_differ() -> None:
     """Traces and spans have ids of their own, none of zeros alone."""
     recorder = Recorder("Gateway", keep=200)
     for number in range(200):
-        ended(recorder, recorder.begin(str(number), ""))
+        ended(recorder, beginning(recorder, str(number)))
     traces = [recorded(recorder, str(number)) for number in range(200)]
     assert len({trace.trace_id for trace in traces} - {"0" * 32}) == 200
     assert len({trace.id_of(number) for trace in traces for number in range(MOST + 1)} - {0}) == 200 * (MOST + 1)

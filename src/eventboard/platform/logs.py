@@ -75,7 +75,7 @@ class Served(Struct, frozen=True, gc=False):
     """A request that has ended, for its line. `seconds` are what it took, `at` is in Unix seconds."""
 
     method: str
-    path: str
+    path: bytes
     status: int
     seconds: float
     of: context.Context
@@ -166,19 +166,21 @@ class Log:
         writer.say = self._dropped
         self._encode = msgspec.json.Encoder().encode
 
-    def request(self, method: str, path: str, status: int, seconds: float, of: context.Context) -> None:
+    def request(self, served: Served) -> None:
         """The one line of a request; loguru would take as long for it as all the rest of it takes."""
-        if (_SERVER_ERROR if status >= 500 else _OTHERWISE) >= self._least:
-            self._writer.put(Served(method, path, status, seconds, of, tracing.trace_id(), time.time()))
+        if (_SERVER_ERROR if served.status >= 500 else _OTHERWISE) >= self._least:
+            self._writer.put(served)
 
     def _line(self, served: Served) -> bytes:
         status, notes = served.status, served.of.notes
         level = "WARNING" if status >= 500 else "INFO"
         milliseconds = served.seconds * 1000
         at = datetime.fromtimestamp(served.at, UTC)
+        path = told_path(served.path)
+        message = f"{served.method} {path} {status or '-'}"
         if not self._json:
-            message = f"{served.method} {served.path} {status or '-'} {milliseconds:.1f} ms"
-            said = " ".join(filter(None, (message, notes.operation, notes.code, notes.cause)))
+            told = (message, f"{milliseconds:.1f} ms", notes.operation, notes.code, notes.cause)
+            said = " ".join(filter(None, told))
             return self._text(at, level, said, served.of.correlation_id)
         caller = notes.caller
         return self._encoded(
@@ -186,14 +188,14 @@ class Log:
                 timestamp=at,
                 level=level,
                 service=self._service,
-                message=f"{served.method} {served.path} {status or '-'}",
+                message=message,
                 correlation_id=served.of.correlation_id,
                 trace_id=served.trace_id,
                 operation=notes.operation,
                 organization_id="" if caller is None else caller.organization_id,
                 user_id="" if caller is None else caller.user_id,
                 method=served.method,
-                path=served.path,
+                path=path,
                 status=status,
                 duration_ms=round(milliseconds, 2),
                 code=notes.code,
@@ -272,6 +274,11 @@ def configure(*, level: str, json: bool, service: str, values: bool) -> Log:
     logging.captureWarnings(True)
     atexit.register(writer.close)
     return log
+
+
+def told_path(raw: bytes) -> str:
+    """The path as it was sent: unescaped, it could hold a line break, and more lines."""
+    return raw.decode("ascii", "backslashreplace")
 
 
 def told(error: BaseException, depth: int = CAUSES) -> Told:

@@ -5,7 +5,6 @@ that has ended some hundred bytes. What shows or exports them reads those, later
 (docs/decisions/0012-spans-as-tuples.md).
 """
 
-import random
 import re
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
+from eventboard.platform.context import Ids
 from eventboard.platform.errors import ServiceError
 
 # What a span is called, in the tree and in exports.
@@ -63,8 +63,8 @@ _TRACEPARENT = re.compile(
     r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 SAMPLED = 1
-_ID = (1 << 64) - 1
-_TRACE_ID = (1 << 128) - 1
+# The last seven bytes of a trace id, which are random throughout (W3C Trace Context, level 2).
+_CHANCE = (1 << 56) - 1
 
 _now = time.perf_counter
 
@@ -72,6 +72,8 @@ _now = time.perf_counter
 # cross in a header, fewer.
 MOST = 256
 MOST_IN_REPLY = 64
+# Seconds that Server-Timing would tell as 0.
+LEAST_TOLD = 0.00005
 
 # Number, its parent's number, name, begin and end on time.perf_counter()'s clock, detail, and what it failed with.
 # Tuples of such values are of no concern to the garbage collector.
@@ -115,26 +117,13 @@ class Trace(Struct, array_like=True, gc=False):
 
     def id_of(self, number: int) -> int:
         """The id of a span that this process recorded."""
-        return (self.first_id + number) & _ID or 1
+        return self.first_id + number
 
 
 # A kept trace as objects would be some fifty of them, cold when their memory is used again: that alone takes as long
 # as recording them.
 packed = msgspec.msgpack.Encoder().encode
 unpacked = msgspec.msgpack.Decoder(Trace).decode
-
-
-def _begun(correlation_id: str, parent: Parent | None, bound: int) -> Trace:
-    """`bound`: of the traces that begin here, those whose id's lower half is below it are sampled."""
-    chance = random.getrandbits(191)  # ids need to be unlike, and not to be secret
-    # Not zero, and with room above for the numbers of its spans.
-    first_id = (chance >> 128) + 1
-    if parent is not None:
-        trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
-    else:
-        number = chance & _TRACE_ID or 1
-        trace_id, above, flags = f"{number:032x}", 0, SAMPLED if number & _ID < bound else 0
-    return Trace(correlation_id, trace_id, above, flags, first_id, [], [], time.time(), _now())
 
 
 class Span(Struct):
@@ -236,12 +225,20 @@ class Recorder:
     ) -> None:
         self._name = name
         self._kept: deque[bytes] = deque(maxlen=keep)
-        self._bound = int(ratio * (1 << 64)) if export else 0
+        # Of the traces that begin here, those whose id's last digits are below it are sampled.
+        self._bound = int(ratio * (_CHANCE + 1)) if export else 0
         self._export = export
 
-    def begin(self, correlation_id: str, traceparent: str) -> Span:
-        """The span of the whole request, which `end` ends."""
-        trace = _begun(correlation_id, parsed(traceparent) if traceparent else None, self._bound)
+    def begin(self, correlation_id: str, traceparent: str, ids: Ids) -> Span:
+        """The span of the whole request, which `end` ends. `ids` are this request's alone."""
+        number = ids.number
+        parent = parsed(traceparent) if traceparent else None
+        if parent is None:
+            trace_id, above, flags = ids.trace_id, 0, SAMPLED if number & _CHANCE < self._bound else 0
+        else:
+            trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
+        # Room above for the numbers of its spans; and it isn't zero, as a version is in it.
+        trace = Trace(correlation_id, trace_id, above, flags, number >> 65, [], [], time.time(), _now())
         whole = Span(self._name, trace=trace, begun=trace.begun)
         whole.token = _span.set(whole)
         return whole
@@ -342,26 +339,26 @@ def server_timing(whole: Span, *, parts: bool) -> bytes:
 
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
-    sums = {_WHOLE: _now() - whole.begun}
+    told = _WHOLE + _told(_now() - whole.begun)
     trace = whole.trace
-    if trace is not None and parts:
-        for _, _, name, begun, ended, _, _ in trace.spans + trace.remote if trace.remote else trace.spans:
+    if trace is None or not parts:
+        return told
+    sums: dict[bytes, float] = {}
+    for _, _, name, begun, ended, _, _ in trace.spans + trace.remote if trace.remote else trace.spans:
+        took = ended - begun
+        if took >= LEAST_TOLD:
             label = _label(name)
-            sums[label] = sums[label] + ended - begun if label in sums else ended - begun
-        sums.pop(_UNTOLD, None)
-    # Up to a tenth of a second they are looked up: formatting them takes as long as all the rest.
-    return b"".join(
-        [
-            label + (_TENTHS[tenths] if 0 <= (tenths := int(seconds * 10_000 + 0.5)) < _MOST_TENTHS else _told(seconds))
-            for label, seconds in sums.items()
-        ]
-    )
+            sums[label] = sums[label] + took if label in sums else took
+    for label, seconds in sums.items():
+        if label:
+            told += label + _told(seconds)
+    return told
 
 
 _WHOLE, _UNTOLD = b"gateway;dur=", b""
 
 
-@lru_cache(maxsize=256)  # the names are of the code, and come back with replies, too
+@cache  # the names are of the code, and come back with the replies of services
 def _label(name: str) -> bytes:
     timing = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else _TIMINGS.get(name)
     return f", {timing};dur=".encode() if timing else _UNTOLD
@@ -372,4 +369,6 @@ _TENTHS = [b"%d.%d" % divmod(tenths, 10) for tenths in range(_MOST_TENTHS)]
 
 
 def _told(seconds: float) -> bytes:
-    return b"%.1f" % (seconds * 1000)
+    """In milliseconds. Up to a tenth of a second they are looked up: formatting one takes as long as all the rest."""
+    tenths = int(seconds * 10_000 + 0.5)
+    return _TENTHS[tenths] if 0 <= tenths < _MOST_TENTHS else b"%.1f" % (seconds * 1000)

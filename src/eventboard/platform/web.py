@@ -16,7 +16,7 @@ from loguru import logger
 from eventboard.platform import context, tracing
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.logs import Log
+from eventboard.platform.logs import Log, Served, told_path
 from eventboard.platform.metrics import Metrics, rejections
 from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
 from eventboard.platform.quotas import quota_headers
@@ -102,12 +102,13 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        about, keyed = _context_of(scope)
+        ids = context.new_ids()
+        about, keyed = _context_of(scope, ids)
         correlation_id = about.correlation_id
         gate, recorder = self._gate, self._recorder
         status = 0
         begun = time.perf_counter()
-        whole = None if recorder is None else recorder.begin(correlation_id, about.traceparent)
+        whole = None if recorder is None else recorder.begin(correlation_id, about.traceparent, ids)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -144,9 +145,11 @@ class Front:
                 route = scope.get("path_template", "")
                 self._requests.observe(seconds, method, route, status or "")
                 if self._log is not None:
-                    self._log.request(scope["method"], path_of(scope), status, seconds, about)
+                    trace_id = "" if whole is None or whole.trace is None else whole.trace.trace_id
+                    self._log.request(
+                        Served(scope["method"], scope["raw_path"], status, seconds, about, trace_id, time.time())
+                    )
                 if recorder is not None and whole is not None:
-                    # After the line of the log, which is in the trace.
                     recorder.end(whole, method, route, status, keep=not scope["path"].startswith(UNASKED))
 
 
@@ -174,13 +177,7 @@ def _takes_key(scope: Any) -> bool:
     return handler is None or getattr(handler.opt.get("operation"), "keyed", False)
 
 
-def path_of(scope: Any) -> str:
-    """The path as it was sent, for a line of the log: unescaped, it could hold a line break, and more lines."""
-    raw: bytes = scope["raw_path"]
-    return raw.decode("ascii", "backslashreplace")
-
-
-def _context_of(scope: Scope) -> tuple[context.Context, bool]:
+def _context_of(scope: Scope, ids: context.Ids) -> tuple[context.Context, bool]:
     """The correlation id, the client's or a new one; the client's trace context; whether a key was sent."""
     correlation_id = traceparent = tracestate = ""
     keyed, parents = False, 0
@@ -199,7 +196,7 @@ def _context_of(scope: Scope) -> tuple[context.Context, bool]:
             keyed = True
     if not traceparent or not context.TRACESTATE.fullmatch(tracestate):
         tracestate = ""
-    about = context.Context(correlation_id or context.new_correlation_id(), traceparent, tracestate=tracestate)
+    about = context.Context(correlation_id or ids.correlation_id, traceparent, tracestate=tracestate)
     return about, keyed
 
 
@@ -245,7 +242,7 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
 
 
 def unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    logger.opt(exception=error).error("{} {} failed", request.method, path_of(request.scope))
+    logger.opt(exception=error).error("{} {} failed", request.method, told_path(request.scope["raw_path"]))
     return service_error(request, bug())
 
 
