@@ -1,8 +1,8 @@
 """`python -m bench.check [revision]`: is the working tree as fast as a commit (the last one, unless one is named)?
 
-In two minutes: the commit is checked out beside, the two take turns, A B A B, each by itself. Judged is the processor
-time of a request, which suffers least from what else the machine does. Exits with 1 where one costs more than a tenth
-more than it did.
+In two minutes: the commit is checked out beside, both are up, and take turns of a fifth of a second. Judged is the
+processor time of a request, which suffers least from what else the machine does. Exits with 1 where one costs more
+than a tenth more than it did.
 """
 
 import argparse
@@ -12,14 +12,14 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.data import MIDDLE, ROOT, prepared
-from bench.load import fire, warm
+from bench.load import fire_in_turn, warm
 from bench.parts import KEYED, LIST, READ, Bench
-from bench.servers import ONE, running
+from bench.servers import ONE, PORT, running
 
 ROUNDS = 4
 SECONDS = 2.0  # of load in a turn
@@ -54,12 +54,18 @@ async def _compare(folder: Path, sources: dict[str, Path]) -> bool:
         bench = await Bench.begin(data, folder, [MIDDLE], ROUNDS, SECONDS)
         cost: dict[str, dict[str, list[float]]] = {load: {name: [] for name in sources} for load in LOADS}
         for number in range(ROUNDS):
-            for name, source in sources.items():
-                with running(ONE, bench.environ, source) as server:
-                    for load in LOADS:
-                        made = await bench.load(load, ONE, SECONDS)
+            with ExitStack() as stack:
+                servers = [
+                    stack.enter_context(running(ONE, bench.environ, source, port=PORT + 10 * place))
+                    for place, source in enumerate(sources.values())
+                ]
+                for load in LOADS:
+                    made = await bench.load(load, ONE, SECONDS)
+                    for server in servers:
                         warm(server, made)
-                        cost[load][name].append(fire(server, made, SECONDS)["cpu_microseconds"])
+                    got = fire_in_turn([(server, made) for server in servers], SECONDS)
+                    for name, figures in zip(sources, got, strict=True):
+                        cost[load][name].append(figures["cpu_microseconds"])
             print(f"round {number + 1} of {ROUNDS}", flush=True)
     worse = False
     print(f"\nload average before: {load_before:.2f}\n")

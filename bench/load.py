@@ -1,10 +1,14 @@
 """The load: wrk, on a core of its own, with the requests that it is given."""
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from subprocess import PIPE, STDOUT
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +19,14 @@ from bench.servers import LOAD_CORE, Server
 # Fewer than a pool has: nobody waits for a connection.
 CONNECTIONS = 16
 
+# Several servers that are compared are all up, and loaded in turn: what else the machine does changes within seconds.
+# Seconds of a slot, and those at its begin in which requests are sent; in the rest the last of them are answered.
+SLOT, OPEN = 0.3, 0.2
+# Seconds until the first slot: wrk takes some to start.
+LEAD = 0.5
+
 _LUA = """
-local steps, order, run = %s, %s, "%s"
+local steps, order, run = %(steps)s, %(order)s, "%(run)s"
 local turn, calls = 0, 0
 for _, step in ipairs(steps) do step.next = 0 end
 
@@ -30,19 +40,59 @@ function request()
 end
 
 local failed
-function response(status, headers, body)
+local function check(status, body)
     if status > 399 and not failed then
         failed = true
         io.write("FAILED " .. status .. " " .. body .. "\\n")
     end
 end
 
+function response(status, headers, body) check(status, body) end
+
+-- All threads of wrk; there is one.
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+
 function done(summary, latency, requests)
     local e = summary.errors
     io.write(string.format(
         'RESULT {"requests": %%d, "seconds": %%f, "errors": %%d, "p50": %%f, "p95": %%f, "p99": %%f}\\n',
-        summary.requests, summary.duration / 1e6, e.connect + e.read + e.write + e.timeout + e.status,
+        threads[1]:get("answered") or summary.requests, threads[1]:get("busy") or summary.duration / 1e6,
+        e.connect + e.read + e.write + e.timeout + e.status,
         latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+# Requests in slots of its own alone; counted is what is answered, and how long that took from the begin of each slot.
+_SLOTS = """
+local ffi = require("ffi")
+ffi.cdef[[ struct spec { long seconds, nanoseconds; }; int clock_gettime(int, struct spec *); ]]
+local spec = ffi.new("struct spec")
+local first, cycle, cycles, open = %(first)f, %(cycle)f, %(cycles)d, %(open)f
+
+local function since()
+    ffi.C.clock_gettime(1, spec)
+    return tonumber(spec.seconds) + tonumber(spec.nanoseconds) / 1e9 - first
+end
+
+function delay()
+    local now = since()
+    if now < 0 then return math.ceil(-now * 1000) end
+    local phase = now %% cycle
+    if phase < open and now < cycles * cycle then return 0 end
+    return math.ceil((cycle - phase) * 1000)
+end
+
+answered, busy = 0, 0
+local slot, last = 0, 0
+function response(status, headers, body)
+    check(status, body)
+    local now = since()
+    if now < 0 then return end
+    if math.floor(now / cycle) > slot then slot, last = math.floor(now / cycle), 0 end
+    answered = answered + 1
+    busy = busy + now %% cycle - last
+    last = now %% cycle
 end
 """
 
@@ -68,25 +118,67 @@ class Load(Struct, frozen=True):
 
 def fire(server: Server, load: Load, seconds: float) -> dict[str, float]:
     """What wrk measured: requests per second, latency in milliseconds; and the server's microseconds for a request."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        steps = "{" + ",".join(_step(step) for step in load.steps) + "}"
-        script.write(_LUA % (steps, "{" + ",".join(map(str, load.order)) + "}", uuid4().hex))
-        script.flush()
-        command = ["/usr/bin/taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{load.connections}", f"-d{seconds:g}s"]
-        before, database = server.cpu(), server.database_cpu()
-        said = subprocess.run(
-            [*command, "-s", script.name, server.url], check=False, capture_output=True, text=True
-        ).stdout
-        cpu, after = server.cpu() - before, server.database_cpu()
-        spent = sum(seconds - database.get(process, 0.0) for process, seconds in after.items())
+    before, database = server.cpu(), server.database_cpu()
+    with _wrk(server, load, seconds, _script(load)) as wrk:
+        said, _ = wrk.communicate()
+    return _told(server, load, said, server.cpu() - before, server.database_cpu() - database)
+
+
+def fire_in_turn(given: Sequence[tuple[Server, Load]], seconds: float) -> list[dict[str, float]]:
+    """As `fire` for each, `seconds` in all, in slots of less than a second, in turn."""
+    cycle, cycles = SLOT * len(given), math.ceil(seconds / OPEN)
+    first = time.monotonic() + LEAD
+    spent, by_database = [0.0] * len(given), [0.0] * len(given)
+    with ExitStack() as stack:
+        running = []
+        for number, (server, load) in enumerate(given):
+            slots = {"first": first + number * SLOT, "cycle": cycle, "cycles": cycles, "open": OPEN}
+            script = _script(load) + _SLOTS % slots
+            running.append(stack.enter_context(_wrk(server, load, LEAD + (cycles + 1) * cycle, script)))
+        for number in range(len(given) * cycles):
+            turn = number % len(given)
+            server, _ = given[turn]
+            # Nothing is under way then.
+            _sleep_until(first + number * SLOT - (SLOT - OPEN) / 10)
+            before, database = server.cpu(), server.database_cpu()
+            _sleep_until(first + (number + 1) * SLOT - (SLOT - OPEN) / 5)
+            spent[turn] += server.cpu() - before
+            by_database[turn] += server.database_cpu() - database
+        said = [wrk.communicate()[0] for wrk in running]
+    return [_told(*each) for each in zip(*zip(*given, strict=True), said, spent, by_database, strict=True)]
+
+
+def _sleep_until(when: float) -> None:
+    time.sleep(max(0.0, when - time.monotonic()))
+
+
+@contextmanager
+def _wrk(server: Server, load: Load, seconds: float, script: str) -> Iterator[subprocess.Popen[str]]:
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        command = ["/usr/bin/taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{load.connections}"]
+        duration = f"-d{math.ceil(seconds)}s"
+        with subprocess.Popen(
+            [*command, duration, "-s", file.name, server.url], stdout=PIPE, stderr=STDOUT, text=True
+        ) as wrk:
+            yield wrk
+
+
+def _script(load: Load) -> str:
+    steps = "{" + ",".join(_step(step) for step in load.steps) + "}"
+    return _LUA % {"steps": steps, "order": "{" + ",".join(map(str, load.order)) + "}", "run": uuid4().hex}
+
+
+def _told(server: Server, load: Load, said: str, cpu: float, database_cpu: float) -> dict[str, float]:
     _, found, result = said.partition("RESULT ")
     got = json.loads(result.partition("\n")[0]) if found else {}
-    if not got or got["errors"]:
+    if not got or got["errors"] or "FAILED" in said or not got["requests"]:
         sys.exit(f"{load.name} on {server.name} failed:\n{said}")
     return {
         "per_second": got["requests"] / got["seconds"],
         "cpu_microseconds": cpu / got["requests"] * 1e6,
-        "database_cpu_microseconds": spent / got["requests"] * 1e6,
+        "database_cpu_microseconds": database_cpu / got["requests"] * 1e6,
         **{name: got[name] for name in ("p50", "p95", "p99")},
     }
 

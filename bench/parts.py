@@ -1,4 +1,4 @@
-"""What is measured: each part starts its servers in turn, each by itself, A B A B, and fires the same load at them."""
+"""What is measured: each part starts its servers, and fires the same load at them in turn, A B A B."""
 
 import base64
 import json
@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,12 @@ from bench.data import (
     Data,
     organization,
 )
-from bench.load import Load, Step, fire, warm
+from bench.load import Load, Step, fire, fire_in_turn, warm
 from bench.servers import (
     BARE,
     BASELINES,
     ONE,
+    PORT,
     SECRET,
     SERVER_CORE,
     THREE,
@@ -188,21 +190,24 @@ async def in_turn(
 ) -> Measured:
     measured: Measured = {name: {} for name in loads}
     for number in range(bench.rounds):
-        for name in servers:
-            with running(name, bench.environ) as server:
+        with ExitStack() as stack:
+            up: dict[str, Server] = {}
+            for name in servers:
+                # Three processes have their peers' ports in their settings.
+                port = PORT if name == THREE else PORT + 10 * (servers.index(name) + 1)
+                up[name] = stack.enter_context(running(name, bench.environ, port=port))
                 if first is not None:
-                    await first(server)
-                for load in loads:
-                    if name not in only.get(load, servers):
-                        continue
-                    warm(server, await bench.load(load, name, 1))
-                    got: dict[str, Any] = fire(server, await bench.load(load, name, bench.seconds), bench.seconds)
-                    got |= {"ready_after": server.ready_after, "memory": server.memory()}
-                    measured[load].setdefault(name, []).append(got)
-                told = ", ".join(
-                    f"{load} {got[name][-1]['per_second']:.0f}/s" for load, got in measured.items() if name in got
-                )
-            print(f"round {number + 1} of {bench.rounds}, {name}: {told}", flush=True)
+                    await first(up[name])
+            for load in loads:
+                names = [name for name in servers if name in only.get(load, servers)]
+                for name in names:
+                    warm(up[name], await bench.load(load, name, 1))
+                given = [(up[name], await bench.load(load, name, bench.seconds)) for name in names]
+                for (server, _), figures in zip(given, fire_in_turn(given, bench.seconds), strict=True):
+                    got = {**figures, "ready_after": server.ready_after, "memory": server.memory()}
+                    measured[load].setdefault(server.name, []).append(got)
+                told = ", ".join(f"{name} {measured[load][name][-1]['per_second']:.0f}/s" for name in names)
+                print(f"round {number + 1} of {bench.rounds}, {load}: {told}", flush=True)
     return measured
 
 

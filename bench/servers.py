@@ -37,9 +37,9 @@ class Server(Struct, frozen=True):
         """Seconds of processor time so far, of all its processes."""
         return sum(_cpu(process) for process in self.processes)
 
-    def database_cpu(self) -> dict[int, float]:
-        """Likewise, of each process that PostgreSQL runs now: they come and go."""
-        return {process: _cpu(process) for process in _children([self.postmaster])}
+    def database_cpu(self) -> "Spent":
+        """Likewise, of what PostgreSQL runs now."""
+        return Spent({process: _cpu(process) for process in _children([self.postmaster])})
 
     def memory(self) -> list[float]:
         """Resident MiB of each process."""
@@ -67,6 +67,15 @@ def environment(data: Data, folder: Path) -> dict[str, str]:
         "BENCH_AUTHOR": str(demo_id(WRITER)),
         "BENCH_SECRET": SECRET,
     }
+
+
+class Spent(Struct, frozen=True):
+    """Seconds of processor time by process: they come and go."""
+
+    of: dict[int, float]
+
+    def __sub__(self, before: "Spent") -> float:
+        return sum(seconds - before.of.get(process, 0.0) for process, seconds in self.of.items())
 
 
 @contextmanager

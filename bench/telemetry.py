@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from bench.load import fire, warm
+from bench.load import fire_in_turn, warm
 from bench.servers import ONE, PORT, running
 
 
@@ -30,12 +30,7 @@ VARIANTS = {
 }
 
 
-# Turns of a second in each round: what the machine does meanwhile changes within a few.
-TURNS = 4
-
-
 async def measure(bench: Any, load: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """All of them are up all the time, and loaded in turn: two turns that are compared are seconds apart."""
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     given = await bench.load(load, ONE, 1)
     with _collector() as endpoint, ExitStack() as stack:
@@ -45,13 +40,15 @@ async def measure(bench: Any, load: str) -> dict[str, dict[str, list[dict[str, A
             environ = bench.environ | _settings(variant, endpoint)
             servers[name] = stack.enter_context(running(ONE, environ, program=program, port=PORT + 10 * number))
             warm(servers[name], given)
-        names = list(VARIANTS)
-        for number in range(bench.rounds * TURNS):
-            # None is always the first, or comes after the same one.
-            for name in (*names[number % len(names) :], *names[: number % len(names)]):
-                measured[name].append(dict(fire(servers[name], given, 1)))
+        for number in range(bench.rounds):
+            # None is always the first.
+            names = list(VARIANTS)[number % len(VARIANTS) :] + list(VARIANTS)[: number % len(VARIANTS)]
+            for name, got in zip(
+                names, fire_in_turn([(servers[name], given) for name in names], bench.seconds), strict=True
+            ):
+                measured[name].append(dict(got))
             told = ", ".join(f"{name} {turns[-1]['per_second']:.0f}/s" for name, turns in measured.items())
-            print(f"turn {number + 1} of {bench.rounds * TURNS}: {told}", flush=True)
+            print(f"round {number + 1} of {bench.rounds}: {told}", flush=True)
     return {load: measured}
 
 
