@@ -228,13 +228,23 @@ def clients() -> None:
 
 
 async def _clients(url: str) -> None:
-    import aiohttp  # no part of the environment: install it into .venv for this measurement
+    # No part of the environment: install them into .venv for this measurement.
+    import aiohttp
     import httpx
     from pyreqwest.client import ClientBuilder
 
+    from eventboard.adapters.http1 import Client
+
+    ours = Client(connect_timeout=1)
+    origin, _, path = url.rpartition("/rpc")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in CALL_HEADERS.items())
+    head = f"POST /rpc{path} HTTP/1.1\r\nhost: test\r\ncontent-length: {len(CALL)}\r\n{lines}\r\n".encode()
     rust = ClientBuilder().http1_only().tcp_nodelay(True).no_proxy().build()
     classic = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
     modern = httpx.AsyncClient()
+
+    async def by_ours() -> bytes:
+        return (await ours.send(origin, head + CALL)).body
 
     async def by_pyreqwest() -> bytes:
         answer = await rust.post(url).headers(CALL_HEADERS).body_bytes(CALL).build().send()
@@ -247,7 +257,7 @@ async def _clients(url: str) -> None:
     async def by_httpx() -> bytes:
         return (await modern.post(url, content=CALL, headers=CALL_HEADERS)).content
 
-    ways = {"pyreqwest": by_pyreqwest, "aiohttp": by_aiohttp, "httpx": by_httpx}
+    ways = {"http1.py": by_ours, "pyreqwest": by_pyreqwest, "aiohttp": by_aiohttp, "httpx": by_httpx}
     rows: dict[str, list[tuple[float, float]]] = {}
     for number in range(ROUNDS + 1):
         for name, way in ways.items():
@@ -261,6 +271,7 @@ async def _clients(url: str) -> None:
     for name, measured in rows.items():
         rate, cpu = (statistics.median(values) for values in zip(*measured, strict=True))
         print(f"| {name} | {rate:,.0f} | {cpu * 1e6:.0f} |")
+    await ours.close()
     await rust.close()
     await classic.close()
     await modern.aclose()

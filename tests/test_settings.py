@@ -463,6 +463,16 @@ def test_short_credential_in_production() -> None:
     assert "xxx" not in line
 
 
+@pytest.mark.parametrize("credential", ["with a\nline", "with a\ttab", "café", " x", "x "])
+def test_credential_that_no_header_can_hold(credential: str) -> None:
+    """It would be another header, or come out as another one."""
+    line = refused_start(
+        {"EVENTBOARD_RPC_CREDENTIAL": credential, "EVENTBOARD_PEERS_AUTH": "http://auth:3001"}, "events"
+    )
+    assert line.startswith("EVENTBOARD_RPC_CREDENTIAL: ")
+    assert credential not in line
+
+
 def test_mail_in_the_clear_in_production() -> None:
     """Development may send to a server next door; in production an invitation's token isn't for the wire."""
     mail = {"EVENTBOARD_MAIL_HOST": "mail.example", "EVENTBOARD_MAIL_SENDER": "board@example.com"}

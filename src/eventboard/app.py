@@ -377,6 +377,11 @@ class _Parts:
             raise SettingsError("EVENTBOARD_RPC_CREDENTIAL: it is not set; the services know each other by it")
         if self._settings.environment == "production" and len(credential) < SHORTEST_CREDENTIAL:
             raise SettingsError(f"EVENTBOARD_RPC_CREDENTIAL: production needs {SHORTEST_CREDENTIAL} characters or more")
+        if not credential.isascii() or not credential.isprintable() or credential != credential.strip():
+            # It goes into a header as it is.
+            raise SettingsError(
+                "EVENTBOARD_RPC_CREDENTIAL: only letters, digits and signs of ASCII can cross in a header"
+            )
         return credential
 
     @asynccontextmanager

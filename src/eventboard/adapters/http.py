@@ -2,18 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from loguru import logger
 from msgspec.structs import replace
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import RequestError
 
 from eventboard.adapters import wire
 from eventboard.adapters.addresses import LEFT_OUT_FOR, Addresses
+from eventboard.adapters.http1 import Answer, Client, EndedError, NeverMadeError
 from eventboard.adapters.resilience import (
     Breaker,
     BreakerPolicy,
@@ -32,8 +30,6 @@ from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
 from eventboard.platform.tracing import ATTEMPT, CALL, WAIT, Span
 
-# Idle connections are closed by this side first: the server keeps them for longer (server.py).
-IDLE = timedelta(seconds=30)
 # Seconds: longer than a process goes on accepting after SIGTERM (server.drain in config/base.toml).
 ENDS_WITHIN = 2.0
 # Seconds that the record of a key made here is kept beyond the call's budget.
@@ -61,28 +57,17 @@ class HttpTransport:
         ours = wire.contract_hash(contract)
         self._skew = Skew(module, ours)
         self._addresses = Addresses(origins)
-        self._connect_timeout = timedelta(seconds=connect_timeout)
-        self._headers = {
-            "authorization": f"Bearer {credential}",
-            "content-type": wire.MEDIA_TYPE,
-            wire.CONTRACT: ours,
-        }
+        self._client = Client(connect_timeout=connect_timeout)
+        self._headers = _lines(
+            ("authorization", f"Bearer {credential}"), ("content-type", wire.MEDIA_TYPE), (wire.CONTRACT, ours)
+        )
         self._retries = retries
         self._budget = RetryBudget(retries, metrics=metrics)
         self._decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}
         self.breaker = Breaker(module, breaker, metrics=metrics)
 
     async def open(self) -> None:
-        self._client: Client = (
-            ClientBuilder()
-            .connect_timeout(self._connect_timeout)
-            .pool_idle_timeout(IDLE)
-            .http1_only()
-            .tcp_nodelay(True)
-            .no_proxy()
-            .follow_redirects(False)
-            .build()
-        )
+        """Nothing: connections are made when they are needed."""
 
     async def close(self) -> None:
         await self._addresses.close()
@@ -99,11 +84,11 @@ class HttpTransport:
             request = replace(request, **{KEY_FIELD: IdempotencyKey(f"{MINTED}{uuid4().hex}", lifetime)})
         body = wire.encode(request)
         about, attempts, failed_at = context.current(), 0, 0.0
-        headers = {**self._headers, wire.CORRELATION_ID: about.correlation_id}
-        if about.traceparent:
-            headers[wire.TRACEPARENT] = about.traceparent
-        if about.tracestate:
-            headers[wire.TRACESTATE] = about.tracestate
+        headers = self._headers + _lines(
+            (wire.CORRELATION_ID, about.correlation_id),
+            (wire.TRACESTATE, about.tracestate),
+            ("content-length", str(len(body))),
+        )
 
         async def attempt() -> Any:
             nonlocal attempts, failed_at
@@ -112,9 +97,8 @@ class HttpTransport:
             attempts += 1
             try:
                 with Span(ATTEMPT, str(attempts)) as span:
-                    if traceparent := span.traceparent():
-                        headers[wire.TRACEPARENT] = traceparent
-                    return await self._attempt(operation, headers, body, span)
+                    parent = _lines((wire.TRACEPARENT, span.traceparent() or about.traceparent))
+                    return await self._attempt(operation, headers + parent, body, span)
             finally:
                 failed_at = time.perf_counter()
 
@@ -124,8 +108,8 @@ class HttpTransport:
         """A health check: some replica lives. Raises ServiceError."""
         for address in await self._addresses.in_turn():
             try:
-                answer = await self._client.get(f"{address}/health/live").build().send()
-            except RequestError:
+                answer = await self._client.send(address, _request("GET", address, "/health/live", "", b""))
+            except (NeverMadeError, EndedError):
                 continue
             if answer.status == 200:
                 return
@@ -135,56 +119,55 @@ class HttpTransport:
         """For /health: the breaker, and whether the other side was built with the same contract."""
         return {"breaker": self.breaker.state.value, **self._skew.state()}
 
-    async def _attempt(self, operation: Operation, headers: dict[str, str], body: bytes, span: Span) -> Any:
+    async def _attempt(self, operation: Operation, headers: str, body: bytes, span: Span) -> Any:
         """One answer from the first replica that a connection can be made to."""
         addresses = await self._addresses.in_turn()
-        took = 0.0
+        took, budget = 0.0, ""
         for address in addresses:
             left = context.remaining()
             if left is not None:
                 if left < took:
                     # The last try took longer than what is left: time to say that nobody was reached.
                     break
-                headers[wire.BUDGET] = str(int(left * 1000))
+                budget = _lines((wire.BUDGET, str(int(left * 1000))))
             begun = time.perf_counter()
+            request = _request("POST", address, f"{wire.PREFIX}{operation.name}", headers + budget, body)
             try:
-                request = self._client.post(f"{address}{wire.PREFIX}{operation.name}").headers(headers)
-                answer = await request.body_bytes(body).build().send()
-                content = (await answer.bytes()).to_bytes()
-            except RequestError as error:
-                if not _never_made(error):
-                    raise LostError(f"{address}: {error}") from None
+                answer = await self._client.send(address, request)
+            except NeverMadeError:
                 took = time.perf_counter() - begun
                 self._addresses.leave_out(address)
                 continue
-            span.adopt(answer.get_header(wire.SPANS))
-            if (theirs := answer.get_header(wire.CONTRACT)) is not None:
+            except EndedError as error:
+                raise LostError(f"{address}: {error}") from None
+            span.adopt(answer.header(wire.SPANS))
+            if (theirs := answer.header(wire.CONTRACT)) is not None:
                 self._skew.meet(theirs)
-            if answer.get_header("connection") == "close":
+            if answer.header("connection") == "close":
                 # About to end: no call is to be under way to it when it stops accepting.
                 self._addresses.leave_out(address, ENDS_WITHIN)
             else:
                 self._addresses.answered(address)
             try:
-                return self._read(operation, answer.status, answer.get_header("content-type"), content, len(addresses))
+                return self._read(operation, answer, len(addresses))
             except RefusedError as refused:
                 # Still left out when Retry-After is over: the retry is for another one.
                 self._addresses.leave_out(address, (refused.error.retry_after or 0) + LEFT_OUT_FOR)
                 raise
         raise NeverReachedError(f"no replica of {self._module} could be reached", took=took)
 
-    def _read(self, operation: Operation, status: int, media_type: str | None, content: bytes, replicas: int) -> Any:
-        if media_type != wire.MEDIA_TYPE:
-            raise LostError(f"{self._module} answered {status} with {media_type}")
+    def _read(self, operation: Operation, answer: Answer, replicas: int) -> Any:
+        if answer.header("content-type") != wire.MEDIA_TYPE:
+            raise LostError(f"{self._module} answered {answer.status} with {answer.header('content-type')}")
         try:
-            if status == 200:
-                return self._decoder(operation.result).decode(content)
-            error = wire.error_of(content)
+            if answer.status == 200:
+                return self._decoder(operation.result).decode(answer.body)
+            error = wire.error_of(answer.body)
         except wire.UNREADABLE as broken:
             raise LostError(f"{self._module} answered what can't be read: {broken}") from None
         if error.code is Code.UNAVAILABLE and error.not_run:
             raise RefusedError(error, elsewhere=replicas > 1)
-        if status == 401 and error.detail.startswith("The service credential"):
+        if answer.status == 401 and error.detail.startswith("The service credential"):
             logger.error("{} refuses this process's service credential", self._module)
             raise ServiceError(Code.INTERNAL, "The services are not set up to trust each other.")
         raise error
@@ -196,9 +179,11 @@ class HttpTransport:
         return decoder
 
 
-def _never_made(error: RequestError) -> bool:
-    """Whether no connection was made. In doubt there was one, and the call may have run.
+def _lines(*headers: tuple[str, str]) -> str:
+    """Without those that have no value. What a client sent was checked where it came in: none has a line's end."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers if value])
 
-    pyreqwest raises ConnectError for a connection that ended before its answer, too: the cause below tells them apart.
-    """
-    return any(cause["message"] == "client error (Connect)" for cause in error.details["causes"] or ())
+
+def _request(method: str, address: str, path: str, headers: str, body: bytes) -> bytes:
+    host = address.removeprefix("http://")
+    return f"{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n".encode() + body
