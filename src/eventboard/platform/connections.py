@@ -18,6 +18,72 @@ RESET = struct.pack("ii", 1, 0)
 _REFUSALS = {408: "The request took too long to come.", 431: "The request's line and headers are too large."}
 
 
+# Headers that say how an answer goes over the wire: what they mean is uvicorn's to know.
+_UNCOMMON = frozenset({b"connection", b"transfer-encoding"})
+# No value may have them; ends of lines are counted.
+_CONTROL = bytes({*range(32), 127} - set(b"\t\r\n"))
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its answer, which is written at once where it has a length and comes in one piece, as ours do.
+
+    uvicorn looks at each name and each value with a regular expression; here all of them are looked at as one.
+    """
+
+    # What was said of an answer whose body is to come.
+    _head = b""
+
+    async def send(self, message: Any) -> None:
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self._head = self._head_of(message)
+            if self._head:
+                self.response_started = True
+                self.waiting_for_100_continue = self.chunked_encoding = False
+                return
+        elif self._head:
+            head, self._head = self._head, b""
+            body = message.get("body", b"")
+            last = message["type"] == "http.response.body" and not message.get("more_body")
+            if last and len(body) == self.expected_content_length:
+                self.transport.write(head + body)
+                self._complete()
+                return
+            self.transport.write(head)
+        await super().send(message)
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    def _head_of(self, message: Any) -> bytes:
+        """As it goes over the wire; b"" for what is out of the ordinary."""
+        if message["type"] != "http.response.start" or self.scope["method"] == "HEAD" or not self.keep_alive:
+            return b""
+        head, length = STATUS_LINE[message["status"]], b""
+        headers = [*self.default_headers, *message["headers"]]
+        for name, value in headers:
+            name = name.lower()
+            if name == b"content-length":
+                length = value
+            elif name in _UNCOMMON:
+                return b""
+            head += name + b": " + value + b"\r\n"
+        # The end of a line inside of one would begin another header, or another answer.
+        ends = len(headers) + 1
+        plain = head.count(b"\r") == head.count(b"\n") == ends and len(head.translate(None, _CONTROL)) == len(head)
+        if not plain or not length.isdigit():
+            return b""
+        self.expected_content_length = int(length)
+        return head + b"\r\n"
+
+
 class HeadersTooLargeError(Exception):
     """Raised for the parser, which turns it into an error of its own."""
 
@@ -66,6 +132,9 @@ class Connection(HttpToolsProtocol):
             raise HeadersTooLargeError
         self._headed = True
         super().on_headers_complete()
+        # Its task hasn't begun yet; uvicorn has no setting for its class.
+        if self.cycle is not None:
+            self.cycle.__class__ = Cycle
 
     def on_message_complete(self) -> None:
         self._whole = True
