@@ -9,7 +9,7 @@ import pytest
 from eventboard.platform import tracing
 from eventboard.platform.context import new_ids
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.tracing import MOST, Recorder, Span, Trace, parsed
+from eventboard.platform.tracing import MOST, Leaf, Recorder, Span, Trace, parsed
 
 TRACE, SPAN = "a" * 32, "b" * 16
 
@@ -105,6 +105,28 @@ def test_failure(recorder: Recorder, error: BaseException, failure: str) -> None
         raise error
     ended(recorder, whole)
     assert [(span[2], span[6]) for span in recorded(recorder).spans] == [("failing", failure), ("Gateway", "")]
+
+
+def test_leaf(recorder: Recorder) -> None:
+    """Nothing is inside of it. Where it says what is too short to be told, only what fails is told in spite of it."""
+    whole = beginning(recorder)
+    with Span("outer"), Leaf("inner", "detail"):
+        pass
+    with Leaf("short", least=60):
+        pass
+    with pytest.raises(ValueError, match="secret"), Leaf("failing", least=60):
+        raise ValueError("secret")
+    ended(recorder, whole)
+    told = [
+        (number, parent, name, detail, failure)
+        for number, parent, name, _, _, detail, failure in recorded(recorder).spans
+    ]
+    assert told == [
+        (2, 1, "inner", "detail", ""),
+        (1, 0, "outer", "", ""),
+        (3, 0, "failing", "", "ValueError"),
+        (0, -1, "Gateway", "", ""),
+    ]
 
 
 async def test_tasks(recorder: Recorder) -> None:

@@ -136,6 +136,14 @@ def admin_of(process: Process) -> str:
     return said[1]
 
 
+def until_said(process: Process, text: str) -> None:
+    """A line of the log comes some milliseconds after what it tells of."""
+    for _ in patiently(process):
+        if text in process.output:
+            return
+    raise AssertionError(process.output)
+
+
 def until_ready(process: Process) -> None:
     for _ in patiently(process):
         try:

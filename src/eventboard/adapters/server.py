@@ -17,7 +17,7 @@ from eventboard.platform.asgi import App, Receive, Scope, Send
 from eventboard.platform.contract import operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.problems import bug
-from eventboard.platform.tracing import SERIALIZATION, Leaf
+from eventboard.platform.tracing import LEAST_TOLD, SERIALIZATION, Leaf
 
 # Bytes: the public limit of a body, and as much again for MessagePack's frame, the token and what is escaped in JSON.
 LARGEST = 2 * 1024 * 1024
@@ -103,7 +103,7 @@ class RpcServer:
         if (theirs := headers.get(wire.CONTRACT.encode())) is not None:
             served.skew.meet(theirs.decode("latin-1"))
         result = await _run(served, headers, receive)
-        with Leaf(SERIALIZATION):
+        with Leaf(SERIALIZATION, least=LEAST_TOLD):
             return msgspec.msgpack.encode(result)
 
 

@@ -10,7 +10,7 @@ from eventboard.modules.auth.contract import LoggedIn, Session
 from eventboard.modules.events.contract import Event, KeyReport, KeyState, Written
 from eventboard.platform.errors import HTTP
 from eventboard.platform.quotas import quota_headers
-from eventboard.platform.tracing import SERIALIZATION, Leaf
+from eventboard.platform.tracing import LEAST_TOLD, SERIALIZATION, Leaf
 from eventboard.platform.web import KEY_STATUS
 
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +40,7 @@ class Reply(ASGIResponse):
 
 def json_reply(result: Struct, *, status: int = 200, headers: Headers | None = None, secret: bool = False) -> Reply:
     """`secret`: it holds a token."""
-    with Leaf(SERIALIZATION):
+    with Leaf(SERIALIZATION, least=LEAST_TOLD):
         body = _encode(result)
     length = (b"content-length", b"%d" % len(body))
     return Reply(status, [*(headers or ()), _SECRET if secret else _PRIVATE, _JSON, length], body)

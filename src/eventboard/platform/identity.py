@@ -51,6 +51,10 @@ class Verify(Protocol):
         """Raises `invalid-token`; `unavailable` while no keys are known."""
         ...
 
+    def known(self, token: str) -> Principal | None:
+        """What a call would answer, where nothing has to be looked at or asked for that."""
+        ...
+
 
 class PublicKeys(Struct, frozen=True):
     """A JSON Web Key Set (RFC 7517)."""
@@ -73,12 +77,15 @@ class TokenVerifier:
         self._asking: asyncio.Task[None] | None = None
         self._verified: dict[str, Principal] = {}
 
-    async def __call__(self, token: str) -> Principal:
+    def known(self, token: str) -> Principal | None:
         principal = self._verified.get(token)
+        return principal if principal is not None and principal.expires_at > time.time() else None
+
+    async def __call__(self, token: str) -> Principal:
+        principal = self.known(token)
         if principal is not None:
-            if principal.expires_at > time.time():
-                return principal
-            del self._verified[token]
+            return principal
+        self._verified.pop(token, None)
         principal = self._decode(token, await self._key_of(token))
         if len(self._verified) >= CACHE_SIZE:
             del self._verified[next(iter(self._verified))]

@@ -67,6 +67,14 @@ class StandingVerifier:
         self._asking: dict[Principal, asyncio.Task[None]] = {}
         self.unanswered = 0
 
+    def known(self, token: str) -> Principal | None:
+        principal = self._verify.known(token)
+        known = None if principal is None else self._known.get(principal)
+        if principal is None or known is None or self._clock() - known.at >= FRESH:
+            return None
+        context.current().notes.caller = principal
+        return _standing(principal, known.standing)
+
     async def __call__(self, token: str) -> Principal:
         principal = await self._verify(token)
         context.current().notes.caller = principal
@@ -82,12 +90,7 @@ class StandingVerifier:
                     self.unanswered += 1
                     self._decided.add(BY_TOKEN if known is None else BY_LAST)
                 known = answered
-        if known is None:
-            return principal
-        role = known.standing.role
-        if role is None:
-            raise refused("its membership or its session has ended")
-        return principal if role is principal.role else replace(principal, role=role)
+        return principal if known is None else _standing(principal, known.standing)
 
     def _begin(self, principal: Principal) -> asyncio.Task[None]:
         task = self._asking[principal] = asyncio.create_task(self._learn(principal))
@@ -106,3 +109,10 @@ class StandingVerifier:
         if len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
         self._known[principal] = _Known(standing, self._clock())
+
+
+def _standing(principal: Principal, standing: Standing) -> Principal:
+    role = standing.role
+    if role is None:
+        raise refused("its membership or its session has ended")
+    return principal if role is principal.role else replace(principal, role=role)

@@ -72,7 +72,7 @@ _now = time.perf_counter
 # cross in a header, fewer.
 MOST = 256
 MOST_IN_REPLY = 64
-# Seconds that Server-Timing would tell as 0.
+# Seconds: less is told as 0.0 milliseconds, or not at all.
 LEAST_TOLD = 0.00005
 
 # Number, its parent's number, name, begin and end on time.perf_counter()'s clock, detail, and what it failed with.
@@ -189,10 +189,11 @@ class Span(Struct):
 
 
 class Leaf(Struct):
-    """A span with nothing inside: it takes half as long."""
+    """A span with nothing inside: it takes half as long. What ends well in less than `least` seconds isn't recorded."""
 
     name: str
     detail: str = ""
+    least: float = 0.0
     begun: float = 0.0
 
     def __enter__(self) -> None:
@@ -201,12 +202,15 @@ class Leaf(Struct):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        ended = _now()
+        if ended - self.begun < self.least and kind is None:
+            return
         outer = _span.get()
         if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
             return
         trace.count = number = trace.count + 1
         failure = "" if kind is None else _failure(kind, error)
-        trace.spans.append((number, outer.number, self.name, self.begun, _now(), self.detail, failure))
+        trace.spans.append((number, outer.number, self.name, self.begun, ended, self.detail, failure))
 
 
 def _failure(kind: type[BaseException], error: BaseException | None) -> str:
