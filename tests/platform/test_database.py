@@ -44,6 +44,25 @@ SETTINGS = Statement(
 SESSIONS = "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
+# What a text could hold to be more than that, and what an encoding could make of it.
+TEXTS = (
+    *(
+        "",
+        "a key",
+        "9ebe9fe2-85dc-4494-8923-21e6be850115",
+        "minted 0a1b",
+        "a.b_c:d-e",
+        "--",
+        "$1",
+        "${2}",
+        "%s",
+        ":value",
+    ),
+    *("it's", "''", "'; DROP TABLE events.events; --", '"', "\\", "\\'", "U&'\\0041'", "\\+000041", "$$", "/*", "a\nb"),
+    *("é", "\u2019", "\uff07", "😀", "\x7f", "\ufeff"),
+)
+
+
 @asynccontextmanager
 async def opened(url: str, *, role: str = ROLE, size: int = SIZE) -> AsyncIterator[Database]:
     database = Database(url, role=role, size=size, connect_timeout=2)
@@ -578,3 +597,16 @@ async def test_no_connection_left(server: Server) -> None:
         for other in others:
             await other.close()
         await slow(database, "read")(Pauses((0,)))
+
+
+async def test_values_in_the_text(database_url: str) -> None:
+    """What shares a round trip with other statements has its values in it: they come out as they went in."""
+    one = Statement(text("SELECT CAST(:value AS text), CAST(:other AS bytea), CAST(:id AS uuid), CAST(:none AS text)"))
+    id_ = uuid4()
+    connection = await asyncpg.connect(database_url)
+    try:
+        for value in TEXTS:
+            written = one.inlined(value=value, other=value.encode(), id=id_, none=None)
+            assert tuple(await connection.fetchrow(written)) == (value, value.encode(), id_, None)
+    finally:
+        await connection.close()
