@@ -124,24 +124,26 @@ def fire(server: Server, load: Load, seconds: float) -> dict[str, float]:
     return _told(server, load, said, server.cpu() - before, server.database_cpu() - database)
 
 
-def fire_in_turn(given: Sequence[tuple[Server, Load]], seconds: float) -> list[dict[str, float]]:
-    """As `fire` for each, `seconds` in all, in slots of less than a second, in turn."""
-    cycle, cycles = SLOT * len(given), math.ceil(seconds / OPEN)
+def fire_in_turn(
+    given: Sequence[tuple[Server, Load]], seconds: float, *, slot: float = SLOT, open_: float = OPEN
+) -> list[dict[str, float]]:
+    """As `fire` for each, `seconds` in all, in slots, in turn."""
+    cycle, cycles = slot * len(given), math.ceil(seconds / open_)
     first = time.monotonic() + LEAD
     spent, by_database = [0.0] * len(given), [0.0] * len(given)
     with ExitStack() as stack:
         running = []
         for number, (server, load) in enumerate(given):
-            slots = {"first": first + number * SLOT, "cycle": cycle, "cycles": cycles, "open": OPEN}
+            slots = {"first": first + number * slot, "cycle": cycle, "cycles": cycles, "open": open_}
             script = _script(load) + _SLOTS % slots
             running.append(stack.enter_context(_wrk(server, load, LEAD + (cycles + 1) * cycle, script)))
         for number in range(len(given) * cycles):
             turn = number % len(given)
             server, _ = given[turn]
             # Nothing is under way then.
-            _sleep_until(first + number * SLOT - (SLOT - OPEN) / 10)
+            _sleep_until(first + number * slot - (slot - open_) / 10)
             before, database = server.cpu(), server.database_cpu()
-            _sleep_until(first + (number + 1) * SLOT - (SLOT - OPEN) / 5)
+            _sleep_until(first + (number + 1) * slot - (slot - open_) / 5)
             spent[turn] += server.cpu() - before
             by_database[turn] += server.database_cpu() - database
         said = [wrk.communicate()[0] for wrk in running]
