@@ -52,6 +52,8 @@ ANSWERS: dict[str, Sequence[Message]] = {
     "a line's end in a value": [start(LENGTH, (b"x", b"a\r\nset-cookie: b")), body()],
     "a line feed in a value": [start(LENGTH, (b"x", b"a\nset-cookie: b")), body()],
     "a line's end in a name": [start(LENGTH, (b"x\r\ny", b"a")), body()],
+    "a blank in a name": [start(LENGTH, (b"x y", b"a")), body()],
+    "a colon in a name": [start(LENGTH, (b"x:y", b"a")), body()],
     "half of a line's end in each": [start(LENGTH, (b"x", b"a\r"), (b"y", b"\nb")), body()],
     "NUL in a value": [start(LENGTH, (b"x", b"a\0")), body()],
     "DEL in a value": [start(LENGTH, (b"x", b"a\x7f")), body()],

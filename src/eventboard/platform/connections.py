@@ -6,10 +6,11 @@ since an earlier look is cut.
 
 import socket
 import struct
+from functools import lru_cache
 from typing import Any
 
 from loguru import logger
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 # Bytes that a client has to take within its time, of an answer that it hasn't taken whole: as much as a kernel buffers.
 LEAST_TAKEN = 65_536
@@ -69,12 +70,12 @@ class Cycle(RequestResponseCycle):
         head, length = STATUS_LINE[message["status"]], b""
         headers = [*self.default_headers, *message["headers"]]
         for name, value in headers:
-            name = name.lower()
-            if name == b"content-length":
-                length = value
-            elif name in _UNCOMMON:
+            begin = _begin_of(name)
+            if not begin:
                 return b""
-            head += name + b": " + value + b"\r\n"
+            if begin == b"content-length: ":
+                length = value
+            head += begin + value + b"\r\n"
         # The end of a line inside of one would begin another header, or another answer.
         ends = len(headers) + 1
         plain = head.count(b"\r") == head.count(b"\n") == ends and len(head.translate(None, _CONTROL)) == len(head)
@@ -82,6 +83,13 @@ class Cycle(RequestResponseCycle):
             return b""
         self.expected_content_length = int(length)
         return head + b"\r\n"
+
+
+@lru_cache(maxsize=256)
+def _begin_of(name: bytes) -> bytes:
+    """Of a header's line; b"" for a name that is uncommon, or none."""
+    lower = name.lower()
+    return b"" if lower in _UNCOMMON or HEADER_RE.search(name) else lower + b": "
 
 
 class HeadersTooLargeError(Exception):

@@ -362,7 +362,7 @@ def server_timing(whole: Span, *, parts: bool) -> bytes:
 _WHOLE, _UNTOLD = b"gateway;dur=", b""
 
 
-@cache  # the names are of the code, and come back with the replies of services
+@lru_cache(maxsize=256)  # the names are of the code, and come back with the replies of services
 def _label(name: str) -> bytes:
     timing = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else _TIMINGS.get(name)
     return f", {timing};dur=".encode() if timing else _UNTOLD
