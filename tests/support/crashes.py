@@ -21,7 +21,7 @@ POINTS = {name: 3 * (3 if write.state is None else 4) + 2 * 2 for name, write in
 # A process without statements: around both parts of the answer.
 POINTS_OF_AN_ANSWER = 2 * 2
 
-LAUNCHER = Path(__file__).parent / "crashing.py"
+LAUNCHER = ("-m", "tests.support.crashing")
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Crashes:
 
 @contextmanager
 def crashes(shape: str, database_url: str, folder: Path, **settings: str) -> Iterator[Crashes]:
-    with deployed(shape, database_url, folder, program=[str(LAUNCHER)], TEST_CRASHES=str(folder), **settings) as found:
+    with deployed(shape, database_url, folder, program=LAUNCHER, TEST_CRASHES=str(folder), **settings) as found:
         board = Board(found.public.url, database_url)
         yield Crashes(found, board, board.organization(), folder)
         board.close()

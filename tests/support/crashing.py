@@ -1,4 +1,4 @@
-"""`python crashing.py serve …` is `eventboard serve …`, but dies where a request tells it to, and is back at once.
+"""`python -m tests.support.crashing serve …` is `eventboard serve …`, but dies where it is told to, and comes back.
 
 A request whose correlation id is `crash.<target>.<n>.<anything>` ends that target's process by SIGKILL at the n-th
 point of the request: before, in the middle of and after each statement that is sent to the database, and before and
@@ -10,7 +10,6 @@ program: asyncpg's connections and the outermost ASGI application are wrapped.
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -25,6 +24,7 @@ import eventboard.server
 import eventboard.workers  # noqa: F401 - only imported
 from eventboard.cli import main
 from eventboard.platform.web import Front
+from tests.support.services import free_port
 
 FOLDER = Path(os.environ.pop("EVENTBOARD_TEST_CRASHES"))
 TARGET = sys.argv[sys.argv.index("--target") + 1]
@@ -107,9 +107,8 @@ def _application(call: Callable[..., Awaitable[None]]) -> Callable[..., Awaitabl
 
 def _supervise() -> int:
     """Starts the program, and again whenever it was killed; hands signals on to it."""
-    # It comes back where it was.
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        os.environ["EVENTBOARD_SERVER_PORT"] = str(server.getsockname()[1])
+    # It comes back where it was; nobody asks for operators' answers.
+    os.environ |= {"EVENTBOARD_SERVER_PORT": str(free_port()), "EVENTBOARD_SERVER_ADMIN_PORT": "0"}
     while True:
         child = os.fork()
         if child == 0:
