@@ -249,7 +249,7 @@ class _Transaction:
             return
         last = self._connection.last
         try:
-            with Leaf(RECORD if last else COMMIT):
+            with Leaf(RECORD if self._locks else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
             await self._undo(self._held, failure)

@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
 
-from eventboard.modules.auth.counters import BATCH, Counters, DatabaseCounters
+from eventboard.modules.auth.counters import BATCH, Count, Counters, DatabaseCounters, Step
 from eventboard.modules.auth.redis_counters import RedisCounters
 from eventboard.platform.database import Database
 from eventboard.platform.errors import Code, ServiceError
 from tests.support.redis import RedisServer, needs_redis, redis_server
 from tests.support.services import free_port
 
-KEY, OTHER = b"\x00" * 32, b"\xff" * 32
+KEY, OTHER, THIRD = b"\x00" * 32, b"\xff" * 32, b"\x80" * 32
 
 
 @dataclass
@@ -62,6 +63,11 @@ async def store(server: str | RedisServer) -> AsyncIterator[Store]:
         yield Store(first, lambda: execute(server, age), lambda: asyncio.sleep(0, second))
 
 
+async def counted(counters: Counters, *step: Any, **more: Any) -> Count:
+    (count,) = await counters.add(Step(*step, **more))
+    return count
+
+
 async def execute(url: str, statement: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     rows = await connection.fetch(statement)
@@ -71,38 +77,47 @@ async def execute(url: str, statement: str) -> list[asyncpg.Record]:
 
 async def test_window(store: Store) -> None:
     """It begins with its first count and ends by itself; each key has its own."""
-    first = await store.counters.add(KEY, 60)
+    first = await counted(store.counters, KEY, 60)
     assert (first.total, 59 <= first.ends_in <= 60.5) == (1, True)
-    assert (await store.counters.add(KEY, 60, 5)).total == 6
-    assert (await store.counters.add(OTHER, 60)).total == 1
+    assert (await counted(store.counters, KEY, 60, 5)).total == 6
+    assert (await counted(store.counters, OTHER, 60)).total == 1
     await store.age()
-    assert (await store.counters.add(KEY, 30)).total == 1
-    assert 29 <= (await store.counters.add(KEY, 60)).ends_in <= 30.5
+    assert (await counted(store.counters, KEY, 30)).total == 1
+    assert 29 <= (await counted(store.counters, KEY, 60)).ends_in <= 30.5
 
 
 async def test_taken_back(store: Store) -> None:
     """What is taken back is as never counted; taken back after the end of its window, it is no credit for the next."""
-    await store.counters.add(KEY, 60, 3)
-    assert (await store.counters.add(KEY, 60, -1)).total == 2
+    await counted(store.counters, KEY, 60, 3)
+    assert (await counted(store.counters, KEY, 60, -1)).total == 2
     await store.age()
-    assert (await store.counters.add(KEY, 60, -1)).total == 0
+    assert (await counted(store.counters, KEY, 60, -1)).total == 0
+
+
+async def test_up_to_the_first_that_is_too_many(store: Store) -> None:
+    """What comes after it isn't counted; what makes just its most is one of those that may."""
+    steps = [Step(KEY, 60, most=2), Step(OTHER, 60, most=1), Step(THIRD, 60)]
+    made = [[count.total for count in await store.counters.add(*steps)] for _ in range(3)]
+    assert made == [[1, 1, 1], [2, 2], [3]]
+    back = [Step(key, 60, -1) for key in (KEY, OTHER, THIRD)]
+    assert [count.total for count in await store.counters.add(*back)] == [2, 1, 0]
 
 
 async def test_many_at_once(store: Store) -> None:
     """Two processes, a hundred counts at once: each makes another number."""
     several = [store.counters, await store.more()]
-    counts = await asyncio.gather(*(several[number % 2].add(KEY, 60) for number in range(100)))
+    counts = await asyncio.gather(*(counted(several[number % 2], KEY, 60) for number in range(100)))
     assert sorted(count.total for count in counts) == list(range(1, 101))
 
 
 async def test_remembered(store: Store) -> None:
     """For so long since the last time."""
     assert not await store.counters.remembered(KEY)
-    await store.counters.remember(KEY, 60)
-    await store.counters.remember(KEY, 3600)
+    await counted(store.counters, KEY, 60, renewed=True)
+    await counted(store.counters, KEY, 3600, renewed=True)
     assert await store.counters.remembered(KEY)
     assert not await store.counters.remembered(OTHER)
-    assert (await store.counters.add(KEY, 60)).ends_in > 3500
+    assert (await counted(store.counters, KEY, 60)).ends_in > 3500
     await store.age()
     assert not await store.counters.remembered(KEY)
 
@@ -110,7 +125,7 @@ async def test_remembered(store: Store) -> None:
 async def test_nothing_but_hashes_is_kept(database_url: str) -> None:
     """And by the database's clock."""
     async with counting_in(database_url) as counters:
-        await counters.add(KEY, 60)
+        await counted(counters, KEY, 60)
     rows = await execute(
         database_url, "SELECT key, total, ends_at BETWEEN now() AND now() + '1 min' FROM auth.counters"
     )
@@ -125,7 +140,7 @@ async def test_sweeping(database_url: str) -> None:
         f" FROM generate_series(1, {2 * BATCH + 1}) AS n",
     )
     async with counting_in(database_url) as counters:
-        await counters.add(KEY, 60)
+        await counted(counters, KEY, 60)
         assert await counters.sweep() == 2 * BATCH + 1
         assert await counters.sweep() == 0
     assert [row[0] for row in await execute(database_url, "SELECT key FROM auth.counters")] == [KEY]
@@ -140,7 +155,7 @@ async def test_store_that_is_away() -> None:
     redis = RedisCounters(f"redis://127.0.0.1:{free_port()}")
     several: list[Counters] = [DatabaseCounters(database), redis]
     for counters in several:
-        for call in (counters.add(KEY, 60), counters.remember(KEY, 60), counters.remembered(KEY)):
+        for call in (counters.add(Step(KEY, 60)), counters.remembered(KEY)):
             with pytest.raises(ServiceError) as refusal:
                 await call
             assert (refusal.value.code, refusal.value.retry_after) == (Code.UNAVAILABLE, 1)

@@ -63,7 +63,7 @@ class Accounts(Part):
             except asyncpg.UniqueViolationError:
                 raise organizations.taken("/email", "There is an account with this e-mail address.") from None
             await organizations.enter(connection, chosen, user_id, email)
-            return await self._log_in(connection, user_id, chosen.organization_id)
+            return self._log_in(connection, await self._active(connection, user_id, chosen.organization_id))
 
     async def login(self, command: LoginFrom) -> LoggedIn:
         email = email_key(command.email)
@@ -86,10 +86,7 @@ class Accounts(Part):
             if fresh_hash is not None:
                 await connection.run(store.SET_PASSWORD, user_id=user["id"], password_hash=fresh_hash)
             memberships = await connection.all(store.ACTIVE_MEMBERSHIPS, user_id=user["id"])
-            organization_id = _choose(
-                [row["organization_id"] for row in memberships], command.organization_id, user["last_organization_id"]
-            )
-            return await self._log_in(connection, user["id"], organization_id)
+            return self._log_in(connection, _chosen(memberships, command.organization_id, user["last_organization_id"]))
 
     async def get_me(self, query: GetMe) -> Me:
         caller = await self._verify(query.actor)
@@ -145,16 +142,14 @@ class Accounts(Part):
             if chosen.founding:
                 await organizations.found(connection, chosen)
             await organizations.enter(connection, chosen, caller.user_id, user["email"])
-            return await self._log_in(connection, caller.user_id, chosen.organization_id)
+            return self._log_in(connection, await self._active(connection, caller.user_id, chosen.organization_id))
 
     async def switch(self, command: Switch) -> Session:
         caller = await self._verify(command.actor)
         organization_id = command.chosen.organization_id
         async with self._database.transaction(organization_id, caller.user_id) as connection:
             await self._still_open(connection, caller)
-            if not await connection.one(store.MEMBER, user_id=caller.user_id, organization_id=organization_id):
-                raise no_membership()
-            return await self._log_in(connection, caller.user_id, organization_id)
+            return self._log_in(connection, await self._active(connection, caller.user_id, organization_id))
 
     async def change_password(self, command: ChangePassword) -> Done:
         """All other sessions of the caller end."""
@@ -177,13 +172,14 @@ class Accounts(Part):
         return Done()
 
 
-def _choose(active: list[UUID], wanted: UUID | None, last: UUID | None) -> UUID:
-    """The organization asked for, else the one last used, else the oldest membership's."""
-    if wanted is not None:
-        active = [organization_id for organization_id in active if organization_id == wanted]
-    if not active:
+def _chosen(memberships: list[Any], wanted: UUID | None, last: UUID | None) -> Any:
+    """That of the organization asked for, else of the one last used, else the oldest."""
+    by_organization = {row["organization_id"]: row for row in memberships}
+    if wanted is None:
+        wanted = last if last in by_organization else next(iter(by_organization), None)
+    if wanted not in by_organization:
         raise no_membership()
-    return last if last in active and last is not None else active[0]
+    return by_organization[wanted]
 
 
 def _refuse(*found: list[FieldError]) -> None:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from eventboard.modules.auth import store
 from eventboard.platform import context
@@ -23,18 +24,28 @@ class Count(Struct, frozen=True):
     ends_in: float
 
 
+class Step(Struct, frozen=True):
+    """`renewed`: the window, of so many seconds, begins now, whether or not there is one."""
+
+    key: bytes
+    window: int
+    amount: int = 1
+    most: int | None = None
+    renewed: bool = False
+
+
 class Counters(Protocol):
-    """Each raises `unavailable` where the store can't be reached, and is one atomic step in it."""
+    """Each raises `unavailable` where the store can't be reached."""
 
-    async def add(self, key: bytes, window: int, amount: int = 1) -> Count:
-        """Counts, and says what it makes. Below zero is zero."""
+    async def add(self, *steps: Step) -> list[Count]:
+        """Counts, and says what each makes, up to the first that makes more than its `most`: what comes after it
+        isn't counted. Below zero is zero.
+        """
         ...
 
-    async def remember(self, key: bytes, seconds: int) -> None:
-        """From now on, whatever was remembered before."""
+    async def remembered(self, key: bytes) -> bool:
+        """Whether something was counted, of a window that hasn't ended."""
         ...
-
-    async def remembered(self, key: bytes) -> bool: ...
 
 
 class DatabaseCounters:
@@ -50,18 +61,15 @@ class DatabaseCounters:
     async def close(self) -> None:
         await self._sweeping.close()
 
-    async def add(self, key: bytes, window: int, amount: int = 1) -> Count:
-        async with self._database.reading(None) as connection:
-            (row,) = await connection.all(store.COUNT, key=key, amount=amount, lifetime=float(window))
-        return Count(*row)
-
-    async def remember(self, key: bytes, seconds: int) -> None:
-        async with self._database.reading(None) as connection:
-            await connection.run(store.REMEMBER, key=key, amount=1, lifetime=float(seconds))
+    async def add(self, *steps: Step) -> list[Count]:
+        keys, windows, amounts, mosts, renewed = map(list, zip(*map(astuple, steps), strict=True))
+        rows = await self._database.rows(
+            None, None, store.COUNT, keys=keys, windows=windows, amounts=amounts, mosts=mosts, renewed=renewed
+        )
+        return [Count(*row) for row in rows]
 
     async def remembered(self, key: bytes) -> bool:
-        async with self._database.reading(None) as connection:
-            return await connection.one(store.REMEMBERED, key=key) is not None
+        return await self._database.row(None, None, store.REMEMBERED, key=key) is not None
 
     async def sweep(self) -> int:
         """How many were over."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from eventboard.modules.auth.contract import Lease, Leased
-from eventboard.modules.auth.counters import Counters
+from eventboard.modules.auth.counters import Count, Counters, Step
 from eventboard.platform.errors import Code, ServiceError, too_many
 from eventboard.platform.metrics import Counter, Metrics, rejections, unlimited
 from eventboard.platform.quotas import Quota
@@ -91,7 +91,7 @@ class Limits:
     async def lease(self, query: Lease) -> Leased:
         """The counter may pass the limit; what it has passed it by is not granted."""
         key = key_of("user", str(query.user_id))
-        count = await self._counters.add(key, query.window, query.amount)
+        (count,) = await self._counters.add(Step(key, query.window, query.amount))
         left = query.most - count.total
         return Leased(granted=max(0, query.amount + min(0, left)), left=max(0, left), ends_in=count.ends_in)
 
@@ -106,13 +106,17 @@ class Limits:
             self._unlimited.add(limit.name)
 
 
+# By a limit, for whom.
+Counted = tuple[Limit, tuple[str, ...]]
+
+
 class Tally:
     """What one call is counted against. A ServiceError that leaves its block tells of that, too."""
 
     def __init__(self, counters: Counters, rejected: Counter) -> None:
         self._counters = counters
         self._rejected = rejected
-        self._failed: list[tuple[Limit, tuple[str, ...]]] = []
+        self._failed: list[Counted] = []
         self.quotas: tuple[Quota, ...] = ()
 
     def __enter__(self) -> Self:
@@ -124,11 +128,11 @@ class Tally:
 
     async def count(self, limit: Limit, *subject: str, told: bool = True) -> None:
         """Raises `too-many-requests` where that was one too many. `told`: whoever asks may know what is left."""
-        quota = await self._counted(limit, *subject)
-        if quota is not None and quota.left < 0:
-            raise self._refusal(quota)
-        if quota is not None and told:
-            self.quotas = (*self.quotas, quota)
+        for _, quota in await self._counted((limit, subject)):
+            if quota.left < 0:
+                raise self._refusal(quota)
+            if told:
+                self.quotas = (*self.quotas, quota)
 
     async def count_as_failed(self, limit: Limit, *subject: str) -> None:
         """From the beginning, until it is taken back: of many at once no more than the limit try a password."""
@@ -145,16 +149,27 @@ class Tally:
 
     async def take_back(self) -> None:
         """As if nothing had failed."""
-        for limit, subject in self._failed:
-            if limit.most:
-                await self._counters.add(key_of(limit.name, *subject), limit.window, -1)
+        await self._add(self._back())
 
-    async def _counted(self, limit: Limit, *subject: str) -> Quota | None:
-        """What is left is below zero where it is too much. None where there is no limit."""
-        if not limit.most:
-            return None
-        count = await self._counters.add(key_of(limit.name, *subject), limit.window)
-        return Quota(limit.name, limit.most, limit.window, limit.most - count.total, max(1, math.ceil(count.ends_in)))
+    def _back(self) -> list[Step]:
+        return [Step(key_of(limit.name, *subject), limit.window, -1) for limit, subject in self._failed if limit.most]
+
+    async def _counted(self, *given: Counted) -> list[tuple[Counted, Quota]]:
+        """Of those that are limits, up to the first where what is left is below zero: that was one too many."""
+        asked = [(limit, subject) for limit, subject in given if limit.most]
+        counts = await self._add(
+            [Step(key_of(limit.name, *subject), limit.window, most=limit.most) for limit, subject in asked]
+        )
+        return [
+            (
+                (limit, subject),
+                Quota(limit.name, limit.most, limit.window, limit.most - count.total, max(1, math.ceil(count.ends_in))),
+            )
+            for (limit, subject), count in zip(asked, counts, strict=False)
+        ]
+
+    async def _add(self, steps: list[Step]) -> list[Count]:
+        return await self._counters.add(*steps) if steps else []
 
     def _refusal(self, quota: Quota) -> ServiceError:
         self._rejected.add(quota.name)
@@ -171,21 +186,27 @@ class LoginTally(Tally):
 
     async def begin(self) -> None:
         rules, who = self._rules, (self._email, self._address)
+        by_address, of_account = rules.login_by_address, rules.login_failures_by_account
+        # In this order: one address that is out of tries uses up nothing of its account's.
+        asked = [(rules.login_failures, who), (of_account, (self._email,))]
         if self._address:
-            await self.count(rules.login_by_address, self._address)
-        # One address that is out of tries uses up nothing of its account's.
-        await self.count_as_failed(rules.login_failures, *who)
-        of_account = rules.login_failures_by_account
-        quota = await self._counted(of_account, self._email)
-        if quota is not None and quota.left < 0 and not await self._counters.remembered(key_of(KNOWN, *who)):
-            raise self._refusal(quota)
-        self._failed.append((of_account, (self._email,)))
+            asked.insert(0, (by_address, (self._address,)))
+        for counted, quota in await self._counted(*asked):
+            limit, _ = counted
+            if quota.left < 0 and not (limit is of_account and await self._counters.remembered(key_of(KNOWN, *who))):
+                raise self._refusal(quota)
+            if limit is not of_account:
+                self.quotas = (*self.quotas, quota)
+            if limit is not by_address:
+                self._failed.append(counted)
 
     async def succeeded(self) -> None:
         """The password was right."""
-        await self.take_back()
+        steps = self._back()
         if self._rules.login_failures_by_account.most:
-            await self._counters.remember(key_of(KNOWN, self._email, self._address), self._rules.known_for)
+            known = key_of(KNOWN, self._email, self._address)
+            steps.append(Step(known, self._rules.known_for, renewed=True))
+        await self._add(steps)
 
 
 def key_of(name: str, *subject: str) -> bytes:

@@ -46,29 +46,34 @@ class Part:
         self._lifetimes = lifetimes
         self._limits = limits
 
-    async def _log_in(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Session:
-        """A new session for an active member, which the caller has made sure this is."""
-        session_id = uuid7()
-        await connection.run(
-            store.ADD_SESSION,
-            id=session_id,
-            user_id=user_id,
-            organization_id=organization_id,
-            lifetime=self._lifetimes.session,
-            longest=self._lifetimes.longest_session,
-        )
-        await connection.run(store.REMEMBER_ORGANIZATION, user_id=user_id, organization_id=organization_id)
-        return await self._continue(connection, session_id, user_id, organization_id)
-
-    async def _continue(
-        self, connection: Connection, session_id: UUID, user_id: UUID, organization_id: UUID
-    ) -> Session:
-        """A new pair of tokens for a session; the access token says the role in force."""
-        refresh_token = new_token()
-        await connection.run(store.ADD_REFRESH_TOKEN, hash=fingerprint(refresh_token), session_id=session_id)
+    async def _active(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Any:
+        """The row of an active member."""
         member = await connection.one(store.MEMBER, user_id=user_id, organization_id=organization_id)
         if member is None or not member["active"]:
             raise no_membership()
+        return member
+
+    def _log_in(self, connection: Connection, member: Any) -> Session:
+        """A new session for an active member's row, begun with the transaction's commit."""
+        session_id, refresh_token = uuid7(), new_token()
+        connection.last = store.BEGIN_SESSION.inlined(
+            session_id=session_id,
+            user_id=member["id"],
+            organization_id=member["organization_id"],
+            lifetime=self._lifetimes.session,
+            longest=self._lifetimes.longest_session,
+            hash=fingerprint(refresh_token),
+        )
+        return self._session(member, session_id, refresh_token)
+
+    def _continue(self, connection: Connection, member: Any, session_id: UUID) -> Session:
+        """A new pair of tokens for a session, likewise."""
+        refresh_token = new_token()
+        connection.last = store.ADD_REFRESH_TOKEN.inlined(hash=fingerprint(refresh_token), session_id=session_id)
+        return self._session(member, session_id, refresh_token)
+
+    def _session(self, member: Any, session_id: UUID, refresh_token: str) -> Session:
+        """The access token says the role in force."""
         user = User(**person(member))
         access_token = self._issuer.issue(
             user_id=user.id,

@@ -10,7 +10,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from eventboard.modules.auth.counters import Count
+from eventboard.modules.auth.counters import Count, Step
 from eventboard.platform.errors import Code, ServiceError
 
 # Valkey speaks Redis' protocol, so one client serves for both.
@@ -46,16 +46,19 @@ class RedisCounters:
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def add(self, key: bytes, window: int, amount: int = 1) -> Count:
+    async def add(self, *steps: Step) -> list[Count]:
+        counts: list[Count] = []
         with _reached():
-            total = await self._storage.incr(key.hex(), window, amount)
-            ends_at = await self._storage.get_expiry(key.hex())
-        return Count(max(0, total), max(0.0, ends_at - time.time()) + ROUNDED)
-
-    async def remember(self, key: bytes, seconds: int) -> None:
-        with _reached():
-            await self._storage.clear(key.hex())
-            await self._storage.incr(key.hex(), seconds)
+            for step in steps:
+                key = step.key.hex()
+                if step.renewed:
+                    await self._storage.clear(key)
+                total = await self._storage.incr(key, step.window, step.amount)
+                ends_at = await self._storage.get_expiry(key)
+                counts.append(Count(max(0, total), max(0.0, ends_at - time.time()) + ROUNDED))
+                if step.most is not None and total > step.most:
+                    break
+        return counts
 
     async def remembered(self, key: bytes) -> bool:
         with _reached():

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, Double, bindparam, case, cast, delete, extract, func, literal, select, text, update
+from sqlalchemy import BigInteger, Double, bindparam, case, delete, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from eventboard.modules.auth.models import (
@@ -38,14 +38,6 @@ SET_PASSWORD = Statement(
     update(User)
     .where(User.id == bindparam("user_id"))
     .values(password_hash=bindparam("password_hash"), updated_at=func.now())
-)
-REMEMBER_ORGANIZATION = Statement(
-    update(User)
-    .where(
-        User.id == bindparam("user_id"),
-        User.last_organization_id.is_distinct_from(bindparam("organization_id")),
-    )
-    .values(last_organization_id=bindparam("organization_id"))
 )
 
 # Organizations.
@@ -83,7 +75,7 @@ ADD_ORGANIZATION = Statement(
 )
 
 # Memberships.
-MEMBER = Statement(
+_MEMBER = (
     select(
         User.id,
         User.email,
@@ -101,12 +93,11 @@ MEMBER = Statement(
     .select_from(User)
     .join(Membership, Membership.user_id == User.id)
     .join(Organization)
-    .where(_IN_ORGANIZATION, _THIS_USER)
+    .where(_THIS_USER)
 )
+MEMBER = Statement(_MEMBER.where(_IN_ORGANIZATION))
 ACTIVE_MEMBERSHIPS = Statement(
-    select(Membership.organization_id)
-    .where(_THIS_USER, Membership.active)
-    .order_by(Membership.created_at, Membership.organization_id)
+    _MEMBER.where(Membership.active).order_by(Membership.created_at, Membership.organization_id)
 )
 ADD_MEMBERSHIP = Statement(insert(Membership).values(_given("organization_id", "user_id", "role")))
 _MEMBER_ROW = (
@@ -149,11 +140,6 @@ STANDING = Statement(
     .join(UserSession, UserSession.user_id == Membership.user_id)
     .where(_IN_ORGANIZATION, _THIS_USER, Membership.active)
     .where(UserSession.id == bindparam("session_id"), UserSession.ended_at.is_(None))
-)
-ADD_SESSION = Statement(
-    insert(UserSession).values(
-        {**_given("id", "user_id", "organization_id"), "expires_at": func.least(_LIFETIME, func.now() + _LONGEST)}
-    )
 )
 USE_SESSION = Statement(
     update(UserSession)
@@ -202,6 +188,30 @@ END_OTHER_SESSIONS = Statement(
     .values(ended_at=func.now())
 )
 ADD_REFRESH_TOKEN = Statement(insert(RefreshToken).values(_given("hash", "session_id")))
+# With its first refresh token; its organization is where the user is logged in to next time.
+_BEGUN = (
+    insert(UserSession)
+    .values(
+        {
+            **_given("user_id", "organization_id"),
+            "id": bindparam("session_id"),
+            "expires_at": func.least(_LIFETIME, func.now() + _LONGEST),
+        }
+    )
+    .returning(UserSession.id)
+    .cte("begun")
+)
+_REMEMBERED = (
+    update(User)
+    .where(User.id == bindparam("user_id"), User.last_organization_id.is_distinct_from(bindparam("organization_id")))
+    .values(last_organization_id=bindparam("organization_id"))
+    .cte("remembered")
+)
+BEGIN_SESSION = Statement(
+    insert(RefreshToken)
+    .from_select(["hash", "session_id"], select(bindparam("hash", type_=RefreshToken.hash.type), _BEGUN.c.id))
+    .add_cte(_REMEMBERED)
+)
 FAMILY = Statement(
     select(UserSession.id, UserSession.user_id, UserSession.organization_id)
     .join(RefreshToken, RefreshToken.session_id == UserSession.id)
@@ -276,19 +286,8 @@ REVOKE_INVITATION = Statement(
 )
 
 # Counters. A window that has ended is none: the next one begins with whoever comes.
-_AMOUNT = bindparam("amount", type_=BigInteger())
+COUNT = Statement(text("SELECT * FROM auth.counted(:keys, :windows, :amounts, :mosts, :renewed)"))
 _OVER = Counter.ends_at <= func.now()
-_new = insert(Counter).values(key=bindparam("key"), total=func.greatest(0, _AMOUNT), ends_at=_LIFETIME)
-COUNT = Statement(
-    _new.on_conflict_do_update(
-        index_elements=[Counter.key],
-        set_={
-            "total": case((_OVER, _new.excluded.total), else_=func.greatest(0, Counter.total + _AMOUNT)),
-            "ends_at": case((_OVER, _new.excluded.ends_at), else_=Counter.ends_at),
-        },
-    ).returning(Counter.total, cast(extract("epoch", Counter.ends_at - func.now()), Double()))
-)
-REMEMBER = Statement(_new.on_conflict_do_update(index_elements=[Counter.key], set_={"ends_at": _new.excluded.ends_at}))
 REMEMBERED = Statement(select(Counter.key).where(Counter.key == bindparam("key"), Counter.ends_at > func.now()))
 # A batch; what somebody counts on meanwhile is left to next time.
 _ENDED = (
