@@ -179,16 +179,23 @@ class Database:
         `look_for` is a SELECT of one column and at most one row, without parameters, made after the lock, so that it
         sees what the lock's last holder committed; the connection tells whether it found anything.
         """
-        # One round trip for all of it. The values are UUIDs and numbers, no texts.
-        begin = (
-            f"BEGIN; SELECT set_config('eventboard.organization_id', '{organization or ''}', true),"
-            f" set_config('eventboard.user_id', '{user or ''}', true),"
-            f" set_config('statement_timeout', '{_milliseconds_left()}', true)"
-        )
+        begin = _begin(organization, user)
         if lock is not None:
             begin += f", set_config('eventboard.locked', pg_try_advisory_xact_lock({lock})::text, true); "
             begin += f"{look_for} UNION ALL {_NOT_LOCKED}" if look_for else _NOT_LOCKED
         return _Transaction(self._pool, begin, IDEMPOTENCY if look_for else BEGIN, locks=lock is not None)
+
+    async def run(self, organization: UUID | None, user: UUID | None, statement: Statement, **values: Any) -> None:
+        """A transaction of one statement, in one round trip."""
+        held = None
+        try:
+            held = await self._pool.take()
+            with Leaf(QUERY, statement.summary):
+                await held.raw.execute(f"{_begin(organization, user)}; {statement.inlined(**values)}; COMMIT")
+        except BaseException as error:
+            await _undo(self._pool, held, error)
+            raise
+        await self._pool.keep(held)
 
 
 class LockedError(Exception):
@@ -239,30 +246,40 @@ class _Transaction:
             if self._locks:
                 connection.found = _found(said)
         except BaseException as error:
-            await self._undo(held, error)
+            await _undo(self._pool, held, error)
             raise
         return connection
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if error is not None:
-            await self._undo(self._held, error)
+            await _undo(self._pool, self._held, error)
             return
         last = self._connection.last
         try:
             with Leaf(RECORD if self._locks else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
-            await self._undo(self._held, failure)
+            await _undo(self._pool, self._held, failure)
             raise
         await self._pool.keep(self._held)
 
-    async def _undo(self, held: Held | None, error: BaseException) -> None:
-        try:
-            if held is not None:
-                await roll_back(held.raw)
-        finally:
-            # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
-            await self._pool.failed(held, error)
+
+async def _undo(pool: Connections, held: Held | None, error: BaseException) -> None:
+    try:
+        if held is not None:
+            await roll_back(held.raw)
+    finally:
+        # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
+        await pool.failed(held, error)
+
+
+def _begin(organization: UUID | None, user: UUID | None) -> str:
+    """Of a transaction, with its settings, in one round trip. The values are UUIDs and numbers, no texts."""
+    return (
+        f"BEGIN; SELECT set_config('eventboard.organization_id', '{organization or ''}', true),"
+        f" set_config('eventboard.user_id', '{user or ''}', true),"
+        f" set_config('statement_timeout', '{_milliseconds_left()}', true)"
+    )
 
 
 def _found(said: str) -> bool:

@@ -82,11 +82,13 @@ class Accounts(Part):
 
     async def _enter(self, user: Any, command: LoginFrom) -> Session:
         fresh_hash = await self._passwords.renewed(user["password_hash"], command.password)
-        async with self._database.transaction(None, user["id"]) as connection:
-            if fresh_hash is not None:
-                await connection.run(store.SET_PASSWORD, user_id=user["id"], password_hash=fresh_hash)
-            memberships = await connection.all(store.ACTIVE_MEMBERSHIPS, user_id=user["id"])
-            return self._log_in(connection, _chosen(memberships, command.organization_id, user["last_organization_id"]))
+        user_id = user["id"]
+        if fresh_hash is not None:
+            await self._database.run(None, user_id, store.SET_PASSWORD, user_id=user_id, password_hash=fresh_hash)
+        memberships = await self._database.rows(None, user_id, store.ACTIVE_MEMBERSHIPS, user_id=user_id)
+        session, values = self._new_session(_chosen(memberships, command.organization_id, user["last_organization_id"]))
+        await self._database.run(None, user_id, store.BEGIN_SESSION, **values)
+        return session
 
     async def get_me(self, query: GetMe) -> Me:
         caller = await self._verify(query.actor)

@@ -55,16 +55,21 @@ class Part:
 
     def _log_in(self, connection: Connection, member: Any) -> Session:
         """A new session for an active member's row, begun with the transaction's commit."""
+        session, values = self._new_session(member)
+        connection.last = store.BEGIN_SESSION.inlined(**values)
+        return session
+
+    def _new_session(self, member: Any) -> tuple[Session, dict[str, Any]]:
+        """What BEGIN_SESSION is to be given, too."""
         session_id, refresh_token = uuid7(), new_token()
-        connection.last = store.BEGIN_SESSION.inlined(
-            session_id=session_id,
-            user_id=member["id"],
-            organization_id=member["organization_id"],
-            lifetime=self._lifetimes.session,
-            longest=self._lifetimes.longest_session,
-            hash=fingerprint(refresh_token),
-        )
-        return self._session(member, session_id, refresh_token)
+        return self._session(member, session_id, refresh_token), {
+            "session_id": session_id,
+            "user_id": member["id"],
+            "organization_id": member["organization_id"],
+            "lifetime": self._lifetimes.session,
+            "longest": self._lifetimes.longest_session,
+            "hash": fingerprint(refresh_token),
+        }
 
     def _continue(self, connection: Connection, member: Any, session_id: UUID) -> Session:
         """A new pair of tokens for a session, likewise."""

@@ -47,8 +47,7 @@ class Sessions(Part):
 
     async def logout(self, command: Refresh) -> Done:
         """A token that nobody knows is logged out already."""
-        async with self._database.transaction(None) as connection:
-            await connection.run(store.END_FAMILY, hash=fingerprint(command.refresh_token))
+        await self._database.run(None, None, store.END_FAMILY, hash=fingerprint(command.refresh_token))
         return Done()
 
     async def list_sessions(self, query: ListSessions) -> OpenSessions:
