@@ -20,11 +20,11 @@ def recorded(recorder: Recorder, correlation_id: str = "walk.1") -> Trace:
 
 
 def beginning(recorder: Recorder, correlation_id: str = "walk.1", traceparent: str = "") -> Span:
-    return recorder.begin(correlation_id, traceparent, new_ids())
+    return recorder.begin(correlation_id, traceparent, new_ids(), tracing.now())
 
 
 def ended(recorder: Recorder, whole: Span, *, keep: bool = True) -> None:
-    recorder.end(whole, "GET", "/events/{id}", 200, keep=keep)
+    recorder.end(whole, "GET", "/events/{id}", 200, tracing.now(), keep=keep)
 
 
 @pytest.fixture
@@ -108,13 +108,12 @@ def test_failure(recorder: Recorder, error: BaseException, failure: str) -> None
 
 
 def test_leaf(recorder: Recorder) -> None:
-    """Nothing is inside of it. Where it says what is too short to be told, only what fails is told in spite of it."""
+    """Nothing is inside of it. What is too short to be told is left out where that is asked for."""
     whole = beginning(recorder)
     with Span("outer"), Leaf("inner", "detail"):
         pass
-    with Leaf("short", least=60):
-        pass
-    with pytest.raises(ValueError, match="secret"), Leaf("failing", least=60):
+    tracing.since(tracing.now(), "short", least=60)
+    with pytest.raises(ValueError, match="secret"), Leaf("failing"):
         raise ValueError("secret")
     ended(recorder, whole)
     told = [
@@ -268,7 +267,7 @@ def test_sampling() -> None:
 def test_trace_id_of_a_request_that_begins_here(recorder: Recorder) -> None:
     """Without its dashes, the correlation id that EventBoard gave it."""
     ids = new_ids()
-    ended(recorder, recorder.begin(ids.correlation_id, "", ids))
+    ended(recorder, recorder.begin(ids.correlation_id, "", ids, tracing.now()))
     assert recorded(recorder, ids.correlation_id).trace_id == ids.correlation_id.replace("-", "")
 
 

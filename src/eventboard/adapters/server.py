@@ -17,7 +17,7 @@ from eventboard.platform.asgi import App, Receive, Scope, Send
 from eventboard.platform.contract import operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.problems import bug
-from eventboard.platform.tracing import LEAST_TOLD, SERIALIZATION, Leaf
+from eventboard.platform.tracing import LEAST_TOLD, SERIALIZATION
 
 # Bytes: the public limit of a body, and as much again for MessagePack's frame, the token and what is escaped in JSON.
 LARGEST = 2 * 1024 * 1024
@@ -103,8 +103,10 @@ class RpcServer:
         if (theirs := headers.get(wire.CONTRACT.encode())) is not None:
             served.skew.meet(theirs.decode("latin-1"))
         result = await _run(served, headers, receive)
-        with Leaf(SERIALIZATION, least=LEAST_TOLD):
-            return msgspec.msgpack.encode(result)
+        begun = tracing.now()
+        frame = msgspec.msgpack.encode(result)
+        tracing.since(begun, SERIALIZATION, least=LEAST_TOLD)
+        return frame
 
 
 def mount(app: App, rpc: App) -> App:

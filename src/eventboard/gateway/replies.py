@@ -10,7 +10,7 @@ from eventboard.modules.auth.contract import LoggedIn, Session
 from eventboard.modules.events.contract import Event, KeyReport, KeyState, Written
 from eventboard.platform.errors import HTTP
 from eventboard.platform.quotas import quota_headers
-from eventboard.platform.tracing import LEAST_TOLD, SERIALIZATION, Leaf
+from eventboard.platform.tracing import LEAST_TOLD, SERIALIZATION, now, since
 from eventboard.platform.web import KEY_STATUS
 
 _encode = msgspec.json.Encoder().encode
@@ -40,8 +40,9 @@ class Reply(ASGIResponse):
 
 def json_reply(result: Struct, *, status: int = 200, headers: Headers | None = None, secret: bool = False) -> Reply:
     """`secret`: it holds a token."""
-    with Leaf(SERIALIZATION, least=LEAST_TOLD):
-        body = _encode(result)
+    begun = now()
+    body = _encode(result)
+    since(begun, SERIALIZATION, least=LEAST_TOLD)
     length = (b"content-length", b"%d" % len(body))
     return Reply(status, [*(headers or ()), _SECRET if secret else _PRIVATE, _JSON, length], body)
 

@@ -20,7 +20,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
 from eventboard.platform.pool import PLANNED_ONCE, Connections, Held, Pool, roll_back
-from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Leaf
+from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Leaf, now, since
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 # What a statement writes first, where FOR and DO begin clauses; and the tables that it reads.
@@ -146,18 +146,21 @@ class Database:
         self, organization: UUID | None, user: UUID | None, statement: Statement, **values: Any
     ) -> list[Any]:
         """Those of a SELECT, as in a scope of `reading`, but mostly in one round trip with its settings."""
-        held = None
+        held, asked_at = None, 0.0
         try:
             held = await self._pool.take()
             milliseconds = _session_timeout()
             if held.timeout == milliseconds and not statement.planned_anew:
                 settings = (str(organization or ""), str(user or ""))
-                with Leaf(QUERY, statement.summary):
-                    rows: list[Any] = await held.raw.fetch(statement.settled, *statement.arguments(values), *settings)
+                asked_at = now()
+                rows: list[Any] = await held.raw.fetch(statement.settled, *statement.arguments(values), *settings)
+                since(asked_at, QUERY, statement.summary)
             else:
                 await _settle(held, organization, user, milliseconds, planned_anew=statement.planned_anew)
                 rows = await Connection(held.raw).all(statement, **values)
         except BaseException as error:
+            if asked_at:
+                since(asked_at, QUERY, statement.summary, error)
             await self._pool.failed(held, error)
             raise
         await self._pool.keep(held)

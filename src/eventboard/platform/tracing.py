@@ -66,7 +66,7 @@ SAMPLED = 1
 # The last seven bytes of a trace id, which are random throughout (W3C Trace Context, level 2).
 _CHANCE = (1 << 56) - 1
 
-_now = time.perf_counter
+now = time.perf_counter
 
 # Spans of one request; a request that waits and looks for its whole budget has some two hundred. Of a reply's, which
 # cross in a header, fewer.
@@ -150,7 +150,7 @@ class Span(Struct):
         trace.count = self.number = trace.count + 1
         self.parent = outer.number
         self.token = _span.set(self)
-        self.begun = _now()
+        self.begun = now()
         return self
 
     def __exit__(
@@ -158,7 +158,7 @@ class Span(Struct):
     ) -> None:
         trace = self.trace
         if trace is not None:
-            ended = _now()
+            ended = now()
             _span.reset(self.token)
             failure = "" if kind is None else _failure(kind, error)
             trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, failure))
@@ -179,7 +179,7 @@ class Span(Struct):
             return
         whole = max((ended for _, _, _, _, ended, _, _ in spans), default=0) / 1e6
         # Two machines' clocks need not agree: what was not there was spent in equal parts on the way there and back.
-        begun = self.begun + max(0.0, _now() - self.begun - whole) / 2
+        begun = self.begun + max(0.0, now() - self.begun - whole) / 2
         first = trace.count + 1
         trace.count += MOST_IN_REPLY
         for number, parent, name, start, end, detail, failure in spans[:MOST_IN_REPLY]:
@@ -189,28 +189,35 @@ class Span(Struct):
 
 
 class Leaf(Struct):
-    """A span with nothing inside: it takes half as long. What ends well in less than `least` seconds isn't recorded."""
+    """A span with nothing inside: it takes half as long."""
 
     name: str
     detail: str = ""
-    least: float = 0.0
     begun: float = 0.0
 
     def __enter__(self) -> None:
-        self.begun = _now()
+        self.begun = now()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        ended = _now()
-        if ended - self.begun < self.least and kind is None:
-            return
-        outer = _span.get()
-        if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
-            return
-        trace.count = number = trace.count + 1
-        failure = "" if kind is None else _failure(kind, error)
-        trace.spans.append((number, outer.number, self.name, self.begun, ended, self.detail, failure))
+        since(self.begun, self.name, self.detail, error)
+
+
+def since(begun: float, name: str, detail: str = "", error: BaseException | None = None, *, least: float = 0.0) -> None:
+    """A span with nothing inside that ends now and began at `begun`, on now()'s clock; a Leaf takes twice as long.
+
+    Less than `least` seconds aren't recorded.
+    """
+    ended = now()
+    if ended - begun < least:
+        return
+    outer = _span.get()
+    if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
+        return
+    trace.count = number = trace.count + 1
+    failure = "" if error is None else _failure(type(error), error)
+    trace.spans.append((number, outer.number, name, begun, ended, detail, failure))
 
 
 def _failure(kind: type[BaseException], error: BaseException | None) -> str:
@@ -233,8 +240,8 @@ class Recorder:
         self._bound = int(ratio * (_CHANCE + 1)) if export else 0
         self._export = export
 
-    def begin(self, correlation_id: str, traceparent: str, ids: Ids) -> Span:
-        """The span of the whole request, which `end` ends. `ids` are this request's alone."""
+    def begin(self, correlation_id: str, traceparent: str, ids: Ids, begun: float) -> Span:
+        """The span of the whole request, which `end` ends. `ids` are its alone; `begun` is on now()'s clock."""
         number = ids.number
         parent = parsed(traceparent) if traceparent else None
         if parent is None:
@@ -242,19 +249,19 @@ class Recorder:
         else:
             trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
         # Room above for the numbers of its spans; and it isn't zero, as a version is in it.
-        trace = Trace(correlation_id, trace_id, above, flags, number >> 65, [], [], time.time(), _now())
-        whole = Span(self._name, trace=trace, begun=trace.begun)
+        trace = Trace(correlation_id, trace_id, above, flags, number >> 65, [], [], time.time(), begun)
+        whole = Span(self._name, trace=trace, begun=begun)
         whole.token = _span.set(whole)
         return whole
 
-    def end(self, whole: Span, method: str, route: str, status: int, *, keep: bool) -> None:
+    def end(self, whole: Span, method: str, route: str, status: int, ended: float, *, keep: bool) -> None:
         """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
         _span.reset(whole.token)
         trace = whole.trace
         if trace is None or not keep:
             return
         trace.method, trace.route, trace.status = method, route, status
-        trace.spans.append((0, -1, whole.name, whole.begun, _now(), whole.detail, whole.failure))
+        trace.spans.append((0, -1, whole.name, whole.begun, ended, whole.detail, whole.failure))
         told = packed(trace)
         self._kept.append(told)
         if self._export is not None and trace.flags & SAMPLED:
@@ -311,15 +318,6 @@ def failed(code: str) -> None:
         span.failure = code
 
 
-def since(begun: float, name: str) -> None:
-    """A span that ends now and began at `begun`, on time.perf_counter()'s clock; nothing is inside it."""
-    outer = _span.get()
-    trace = None if outer is None else outer.trace
-    if outer is not None and trace is not None and trace.count < MOST:
-        trace.count += 1
-        trace.spans.append((trace.count, outer.number, name, begun, _now(), "", ""))
-
-
 @cache
 def service(module: str) -> str:
     """What the span of a module's work is called."""
@@ -331,8 +329,8 @@ def reply() -> bytes:
     whole = _span.get()
     if whole is None or whole.trace is None:
         return b""
-    origin, now = whole.begun, _now()
-    spans = [(0, -1, whole.name, 0, int((now - origin) * 1e6), whole.detail, whole.failure)]
+    origin = whole.begun
+    spans = [(0, -1, whole.name, 0, int((now() - origin) * 1e6), whole.detail, whole.failure)]
     for number, parent, name, begun, ended, detail, failure in whole.trace.spans[: MOST_IN_REPLY - 1]:
         spans.append((number, parent, name, int((begun - origin) * 1e6), int((ended - origin) * 1e6), detail, failure))
     return _write_reply(spans)
@@ -343,36 +341,50 @@ def server_timing(whole: Span, *, parts: bool) -> bytes:
 
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
-    told = _WHOLE + _told(_now() - whole.begun)
+    tenths = int((now() - whole.begun) * 10_000 + 0.5)
+    told = _GATEWAY[tenths] if tenths < _MOST_TENTHS else _long("gateway", tenths)
     trace = whole.trace
     if trace is None or not parts:
         return told
-    sums: dict[bytes, float] = {}
-    for _, _, name, begun, ended, _, _ in trace.spans + trace.remote if trace.remote else trace.spans:
-        took = ended - begun
+    sums: dict[str, float] = {}
+    for span in trace.spans + trace.remote if trace.remote else trace.spans:
+        took = span[4] - span[3]
         if took >= LEAST_TOLD:
-            label = _label(name)
+            name = span[2]
+            label = _LABELS[name] if name in _LABELS else _label(name)
             sums[label] = sums[label] + took if label in sums else took
     for label, seconds in sums.items():
         if label:
-            told += label + _told(seconds)
+            tenths = int(seconds * 10_000 + 0.5)
+            told += _PARTS[label][tenths] if tenths < _MOST_TENTHS else b", " + _long(label, tenths)
     return told
 
 
-_WHOLE, _UNTOLD = b"gateway;dur=", b""
+# Tenths of milliseconds that are told of in texts made before: formatting a number takes as long as all the rest.
+_MOST_TENTHS = 500
 
 
-@lru_cache(maxsize=256)  # the names are of the code, and come back with the replies of services
-def _label(name: str) -> bytes:
-    timing = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else _TIMINGS.get(name)
-    return f", {timing};dur=".encode() if timing else _UNTOLD
+def _long(label: str, tenths: int) -> bytes:
+    return b"%s;dur=%d.%d" % (label.encode(), *divmod(tenths, 10))
 
 
-_MOST_TENTHS = 1000
-_TENTHS = [b"%d.%d" % divmod(tenths, 10) for tenths in range(_MOST_TENTHS)]
+def _short(label: str) -> list[bytes]:
+    return [_long(label, tenths) for tenths in range(_MOST_TENTHS)]
 
 
-def _told(seconds: float) -> bytes:
-    """In milliseconds. Up to a tenth of a second they are looked up: formatting one takes as long as all the rest."""
-    tenths = int(seconds * 10_000 + 0.5)
-    return _TENTHS[tenths] if 0 <= tenths < _MOST_TENTHS else b"%.1f" % (seconds * 1000)
+_GATEWAY = _short("gateway")
+_PARTS = {label: [b", " + told for told in _short(label)] for label in _TIMINGS.values()}
+# By the span's name. A name that isn't here came back with the reply of a service.
+_LABELS = dict(_TIMINGS)
+_MOST_LABELS = 64
+
+
+def _label(name: str) -> str:
+    """The empty text where the name is told of nothing; so are all, once there are more than any code has."""
+    label = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else ""
+    if len(_LABELS) >= _MOST_LABELS:
+        return ""
+    if label not in _PARTS and label:
+        _PARTS[label] = [b", " + told for told in _short(label)]
+    _LABELS[name] = label
+    return label

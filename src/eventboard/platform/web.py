@@ -107,8 +107,8 @@ class Front:
         correlation_id = about.correlation_id
         gate, recorder = self._gate, self._recorder
         status = 0
-        begun = time.perf_counter()
-        whole = None if recorder is None else recorder.begin(correlation_id, about.traceparent, ids)
+        begun = tracing.now()
+        whole = None if recorder is None else recorder.begin(correlation_id, about.traceparent, ids, begun)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -140,7 +140,8 @@ class Front:
                     await self._app(scope, receive, answer)
             finally:
                 gate.held -= 1
-                seconds = time.perf_counter() - begun
+                ended = tracing.now()
+                seconds = ended - begun
                 method = scope["method"] if scope["method"] in METHODS else "_OTHER"
                 route = scope.get("path_template", "")
                 self._requests.observe(seconds, method, route, status or "")
@@ -150,7 +151,7 @@ class Front:
                         Served(scope["method"], scope["raw_path"], status, seconds, about, trace_id, time.time())
                     )
                 if recorder is not None and whole is not None:
-                    recorder.end(whole, method, route, status, keep=not scope["path"].startswith(UNASKED))
+                    recorder.end(whole, method, route, status, ended, keep=not scope["path"].startswith(UNASKED))
 
 
 def refuse_as_problem(error: ServiceError) -> tuple[int, dict[str, str], bytes]:
