@@ -19,11 +19,11 @@ def recorded(recorder: Recorder, correlation_id: str = "walk.1") -> Trace:
     return trace
 
 
-def beginning(recorder: Recorder, correlation_id: str = "walk.1", traceparent: str = "") -> Span:
+def beginning(recorder: Recorder, correlation_id: str = "walk.1", traceparent: str = "") -> Trace:
     return recorder.begin(correlation_id, traceparent, new_ids(), tracing.now())
 
 
-def ended(recorder: Recorder, whole: Span, *, keep: bool = True) -> None:
+def ended(recorder: Recorder, whole: Trace, *, keep: bool = True) -> None:
     recorder.end(whole, "GET", "/events/{id}", 200, tracing.now(), keep=keep)
 
 
@@ -128,8 +128,8 @@ def test_leaf(recorder: Recorder) -> None:
     ]
 
 
-async def test_tasks(recorder: Recorder) -> None:
-    """What runs side by side is not inside of one another; what is apart is in no trace."""
+async def test_apart(recorder: Recorder) -> None:
+    """What is apart is in no trace, even where it runs while a span is under way."""
 
     async def work(name: str) -> None:
         with Span(name):
@@ -142,11 +142,28 @@ async def test_tasks(recorder: Recorder) -> None:
             await work("elsewhere")
 
     whole = beginning(recorder)
-    await asyncio.gather(work("a"), work("b"), elsewhere())
+    await asyncio.gather(work("a"), elsewhere())
     ended(recorder, whole)
     names = {number: name for number, _, name, *_ in recorded(recorder).spans}
     inside = {name: names.get(parent) for _, parent, name, *_ in recorded(recorder).spans}
-    assert inside == {"a": "Gateway", "b": "Gateway", "in a": "a", "in b": "b", "Gateway": None}
+    assert inside == {"a": "Gateway", "in a": "a", "Gateway": None}
+
+
+async def test_requests_side_by_side(recorder: Recorder) -> None:
+    """Each task has its own request, and its spans are in no other's trace."""
+
+    async def request(name: str) -> None:
+        whole = beginning(recorder, name)
+        with Span(name):
+            await asyncio.sleep(0)
+            with Span(f"in {name}"):
+                await asyncio.sleep(0)
+        ended(recorder, whole)
+
+    await asyncio.gather(request("a"), request("b"))
+    for name in "ab":
+        told = [(number, parent, name) for number, parent, name, *_ in recorded(recorder, name).spans]
+        assert told == [(2, 1, f"in {name}"), (1, 0, name), (0, -1, "Gateway")]
 
 
 def test_outside_any_request() -> None:
@@ -156,7 +173,7 @@ def test_outside_any_request() -> None:
         span.adopt("[]")
     tracing.since(0.0, "lonely")
     tracing.be("name", "detail")
-    assert (tracing.trace_id(), tracing.reply(), tracing.current()) == ("", b"", None)
+    assert (tracing.trace_id(), tracing.reply()) == ("", b"")
 
 
 def test_many_spans(recorder: Recorder) -> None:
@@ -222,7 +239,6 @@ def test_reply_that_cannot_be_read(recorder: Recorder, reply: str | None) -> Non
 def test_server_timing(recorder: Recorder) -> None:
     """The whole, and each part with the sum of its spans that took a tenth of a millisecond; or the whole alone."""
     whole = beginning(recorder)
-    assert whole.trace is not None
     now = time.perf_counter()
     whole.begun = now - 0.3
     for number, (name, milliseconds) in enumerate(
@@ -234,7 +250,7 @@ def test_server_timing(recorder: Recorder) -> None:
             ("of another version", 7),
         )
     ):
-        whole.trace.spans.append((number + 1, 0, name, now, now + milliseconds / 1000, "", ""))
+        whole.spans.append((number + 1, 0, name, now, now + milliseconds / 1000, "", ""))
     told, alone = (tracing.server_timing(whole, parts=parts) for parts in (True, False))
     ended(recorder, whole)
     assert re.fullmatch(rb"gateway;dur=3\d\d\.\d, db;dur=1\.8, events;dur=150\.0", told)
@@ -253,7 +269,8 @@ def test_sampling() -> None:
     ):
         exported.clear()
         whole = beginning(recorder, traceparent=traceparent)
-        assert whole.traceparent().endswith("-01" if is_sampled else "-00")
+        with Span("Attempt") as span:
+            assert span.traceparent().endswith("-01" if is_sampled else "-00")
         ended(recorder, whole)
         assert bool(exported) is is_sampled
     some = Recorder("Gateway", keep=1, ratio=0.1, export=exported.append)

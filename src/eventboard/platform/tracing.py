@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -83,7 +83,7 @@ _Crossing = tuple[int, int, str, int, int, str, str]
 _read_reply = msgspec.json.Decoder(list[_Crossing]).decode
 _write_reply = msgspec.json.Encoder().encode
 
-_span: ContextVar["Span | None"] = ContextVar("eventboard_span", default=None)
+_current: ContextVar["Trace | None"] = ContextVar("eventboard_trace", default=None)
 
 
 class Parent(Struct, frozen=True, gc=False):
@@ -98,7 +98,9 @@ class Trace(Struct, array_like=True, gc=False):
     """What one process knows of one request. `spans` are those that have ended; `remote` came back with replies.
 
     `trace_id` is in hexadecimal. `parent` is the id of the span that it comes from, 0 is none. `at` is in Unix seconds,
-    `begun` the same moment on time.perf_counter()'s clock.
+    `begun` the same moment on now()'s clock. `name`, `detail` and `failure` are of the whole, which is span number 0;
+    `inside` is the number of the span that is under way. A request does one thing after another: what it did side by
+    side would be told as one inside of the other.
     """
 
     correlation_id: str
@@ -106,11 +108,15 @@ class Trace(Struct, array_like=True, gc=False):
     parent: int
     flags: int
     first_id: int
-    spans: list[Recorded]
-    remote: list[Recorded]
+    name: str
     at: float
     begun: float
+    spans: list[Recorded]
+    remote: list[Recorded]
     count: int = 0
+    inside: int = 0
+    detail: str = ""
+    failure: str = ""
     method: str = ""
     route: str = ""
     status: int = 0
@@ -129,28 +135,23 @@ unpacked = msgspec.msgpack.Decoder(Trace).decode
 class Span(Struct):
     """A stretch of a request; what begins inside is its child. Outside any request it does nothing.
 
-    `detail` and names are ASCII, and hold nothing of what was sent or stored. `failure` is of the whole of a request
-    alone: what of it fails ends with an exception.
+    `detail` and names are ASCII, and hold nothing of what was sent or stored.
     """
 
     name: str
     detail: str = ""
-    failure: str = ""
     trace: Trace | None = None
     number: int = 0
-    parent: int = -1
+    parent: int = 0
     begun: float = 0.0
-    token: Any = None
 
     def __enter__(self) -> Self:
-        outer = _span.get()
-        if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
-            return self
-        self.trace = trace
-        trace.count = self.number = trace.count + 1
-        self.parent = outer.number
-        self.token = _span.set(self)
-        self.begun = now()
+        trace = _current.get()
+        if trace is not None and trace.count < MOST:
+            self.trace = trace
+            self.parent = trace.inside
+            trace.inside = trace.count = self.number = trace.count + 1
+            self.begun = now()
         return self
 
     def __exit__(
@@ -159,7 +160,7 @@ class Span(Struct):
         trace = self.trace
         if trace is not None:
             ended = now()
-            _span.reset(self.token)
+            trace.inside = self.parent
             failure = "" if kind is None else _failure(kind, error)
             trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, failure))
 
@@ -212,12 +213,12 @@ def since(begun: float, name: str, detail: str = "", error: BaseException | None
     ended = now()
     if ended - begun < least:
         return
-    outer = _span.get()
-    if outer is None or (trace := outer.trace) is None or trace.count >= MOST:
+    trace = _current.get()
+    if trace is None or trace.count >= MOST:
         return
     trace.count = number = trace.count + 1
     failure = "" if error is None else _failure(type(error), error)
-    trace.spans.append((number, outer.number, name, begun, ended, detail, failure))
+    trace.spans.append((number, trace.inside, name, begun, ended, detail, failure))
 
 
 def _failure(kind: type[BaseException], error: BaseException | None) -> str:
@@ -240,8 +241,8 @@ class Recorder:
         self._bound = int(ratio * (_CHANCE + 1)) if export else 0
         self._export = export
 
-    def begin(self, correlation_id: str, traceparent: str, ids: Ids, begun: float) -> Span:
-        """The span of the whole request, which `end` ends. `ids` are its alone; `begun` is on now()'s clock."""
+    def begin(self, correlation_id: str, traceparent: str, ids: Ids, begun: float) -> Trace:
+        """Of a request that `end` ends. `ids` are its alone; `begun` is on now()'s clock."""
         number = ids.number
         parent = parsed(traceparent) if traceparent else None
         if parent is None:
@@ -249,19 +250,18 @@ class Recorder:
         else:
             trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
         # Room above for the numbers of its spans; and it isn't zero, as a version is in it.
-        trace = Trace(correlation_id, trace_id, above, flags, number >> 65, [], [], time.time(), begun)
-        whole = Span(self._name, trace=trace, begun=begun)
-        whole.token = _span.set(whole)
-        return whole
+        first_id = number >> 65
+        trace = Trace(correlation_id, trace_id, above, flags, first_id, self._name, time.time(), begun, [], [])
+        _current.set(trace)
+        return trace
 
-    def end(self, whole: Span, method: str, route: str, status: int, ended: float, *, keep: bool) -> None:
+    def end(self, trace: Trace, method: str, route: str, status: int, ended: float, *, keep: bool) -> None:
         """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
-        _span.reset(whole.token)
-        trace = whole.trace
-        if trace is None or not keep:
+        _current.set(None)
+        if not keep:
             return
         trace.method, trace.route, trace.status = method, route, status
-        trace.spans.append((0, -1, whole.name, whole.begun, ended, whole.detail, whole.failure))
+        trace.spans.append((0, -1, trace.name, trace.begun, ended, trace.detail, trace.failure))
         told = packed(trace)
         self._kept.append(told)
         if self._export is not None and trace.flags & SAMPLED:
@@ -283,39 +283,34 @@ def parsed(traceparent: str) -> Parent | None:
     return Parent(match["trace"], int(match["span"], 16), int(match["flags"], 16) & SAMPLED)
 
 
-def current() -> Span | None:
-    """The span that is under way."""
-    return _span.get()
-
-
 def trace_id() -> str:
     """Of the request that is under way, in hexadecimal; "" outside one."""
-    span = _span.get()
-    return "" if span is None or span.trace is None else span.trace.trace_id
+    trace = _current.get()
+    return "" if trace is None else trace.trace_id
 
 
 @contextmanager
 def apart() -> Iterator[None]:
     """What runs inside is no part of the request."""
-    token = _span.set(None)
+    token = _current.set(None)
     try:
         yield
     finally:
-        _span.reset(token)
+        _current.reset(token)
 
 
 def be(name: str, detail: str) -> None:
     """Says what the whole of this request is, where that isn't known when it begins."""
-    span = _span.get()
-    if span is not None:
-        span.name, span.detail = name, detail
+    trace = _current.get()
+    if trace is not None:
+        trace.name, trace.detail = name, detail
 
 
 def failed(code: str) -> None:
     """Says what the whole of this request came to, where no exception does."""
-    span = _span.get()
-    if span is not None:
-        span.failure = code
+    trace = _current.get()
+    if trace is not None:
+        trace.failure = code
 
 
 @cache
@@ -326,25 +321,24 @@ def service(module: str) -> str:
 
 def reply() -> bytes:
     """The spans so far, to go back with the reply; b"" outside a request."""
-    whole = _span.get()
-    if whole is None or whole.trace is None:
+    trace = _current.get()
+    if trace is None:
         return b""
-    origin = whole.begun
-    spans = [(0, -1, whole.name, 0, int((now() - origin) * 1e6), whole.detail, whole.failure)]
-    for number, parent, name, begun, ended, detail, failure in whole.trace.spans[: MOST_IN_REPLY - 1]:
+    origin = trace.begun
+    spans = [(0, -1, trace.name, 0, int((now() - origin) * 1e6), trace.detail, trace.failure)]
+    for number, parent, name, begun, ended, detail, failure in trace.spans[: MOST_IN_REPLY - 1]:
         spans.append((number, parent, name, int((begun - origin) * 1e6), int((ended - origin) * 1e6), detail, failure))
     return _write_reply(spans)
 
 
-def server_timing(whole: Span, *, parts: bool) -> bytes:
+def server_timing(trace: Trace, *, parts: bool) -> bytes:
     """The value of Server-Timing: what of the request was spent on what, in milliseconds. `parts`: not the whole alone.
 
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
-    tenths = int((now() - whole.begun) * 10_000 + 0.5)
+    tenths = int((now() - trace.begun) * 10_000 + 0.5)
     told = _GATEWAY[tenths] if tenths < _MOST_TENTHS else _long("gateway", tenths)
-    trace = whole.trace
-    if trace is None or not parts:
+    if not parts:
         return told
     sums: dict[str, float] = {}
     for span in trace.spans + trace.remote if trace.remote else trace.spans:

@@ -108,7 +108,7 @@ class Front:
         gate, recorder = self._gate, self._recorder
         status = 0
         begun = tracing.now()
-        whole = None if recorder is None else recorder.begin(correlation_id, about.traceparent, ids, begun)
+        trace = None if recorder is None else recorder.begin(correlation_id, about.traceparent, ids, begun)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -118,9 +118,9 @@ class Front:
                 headers = [*message["headers"], *(header for header in self._headers if header[0] not in said)]
                 headers += scope.get(LIMITS, ())
                 headers.append((b"x-correlation-id", correlation_id.encode()))
-                if whole is not None and self._timed:
+                if trace is not None and self._timed:
                     # A refusal tells the whole alone: how far somebody came who may not is not for them to know.
-                    told = tracing.server_timing(whole, parts=not 400 <= status < 500)
+                    told = tracing.server_timing(trace, parts=not 400 <= status < 500)
                     headers.append((b"server-timing", told))
                 if gate.draining:
                     # The client's next request finds another process.
@@ -146,12 +146,12 @@ class Front:
                 route = scope.get("path_template", "")
                 self._requests.observe(seconds, method, route, status or "")
                 if self._log is not None:
-                    trace_id = "" if whole is None or whole.trace is None else whole.trace.trace_id
+                    trace_id = "" if trace is None else trace.trace_id
                     self._log.request(
                         Served(scope["method"], scope["raw_path"], status, seconds, about, trace_id, time.time())
                     )
-                if recorder is not None and whole is not None:
-                    recorder.end(whole, method, route, status, ended, keep=not scope["path"].startswith(UNASKED))
+                if recorder is not None and trace is not None:
+                    recorder.end(trace, method, route, status, ended, keep=not scope["path"].startswith(UNASKED))
 
 
 def refuse_as_problem(error: ServiceError) -> tuple[int, dict[str, str], bytes]:
