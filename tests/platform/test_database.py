@@ -294,6 +294,29 @@ async def test_rows_of_two_organizations(database_url: str) -> None:
                     assert row[0] == (scope == asked_for)
 
 
+async def test_write_by_one_statement(database: Database, database_url: str) -> None:
+    """It is judged by its own scope, and committed; or nothing of it is there. Nothing of the scope is left."""
+    mine, others = uuid4(), uuid4()
+    add = Statement(text("INSERT INTO events.tallies VALUES (:asked, :status, 0, 1)"))
+    seen = Statement(text("SELECT status FROM events.tallies WHERE organization_id = :asked"))
+    async with opened(database_url, size=1) as one:
+        await one.run(mine, None, add, asked=mine, status="DRAFT")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await one.run(mine, None, add, asked=others, status="DRAFT")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await one.run(mine, None, add, asked=mine, status="DRAFT")
+        row = await one.row(None, None, SETTINGS)
+        assert row is not None
+        assert tuple(row[:2]) == ("", "")
+        with too_late(), context.budget(BUDGET):
+            await one.run(None, None, SLEEP, seconds=30)
+        await one.run(others, None, add, asked=others, status="it's; COMMIT")
+    assert [tuple(row) for row in await database.rows(mine, None, seen, asked=mine)] == [("DRAFT",)]
+    assert [tuple(row) for row in await database.rows(others, None, seen, asked=others)] == [("it's; COMMIT",)]
+    await assert_idle(database_url)
+    await assert_whole(database, database_url)
+
+
 @each_kind
 async def test_pool_exhausted(database: Database, database_url: str, kind: str) -> None:
     """Who finds no connection free waits for one as long as its budget lasts."""
