@@ -50,7 +50,7 @@ def application(cors: CORSConfig | None = None) -> Litestar:
     return Litestar(handlers, openapi_config=None, exception_handlers=EXCEPTION_HANDLERS, cors_config=cors)
 
 
-async def asked(app: App, method: str, path: str, *headers: tuple[bytes, bytes]) -> list[Message]:
+async def asked(app: App, method: str, path: str, *headers: tuple[bytes, bytes], root_path: str = "") -> list[Message]:
     plain, _, query = path.partition("?")
     scope: dict[str, Any] = {
         "type": "http",
@@ -58,7 +58,7 @@ async def asked(app: App, method: str, path: str, *headers: tuple[bytes, bytes])
         "path": plain,
         "raw_path": plain.encode(),
         "query_string": query.encode(),
-        "root_path": "",
+        "root_path": root_path,
         "headers": list(headers or [HOST]),
         "client": None,
         "server": ("127.0.0.1", 3000),
@@ -117,6 +117,15 @@ async def test_unusual_host(host: bytes) -> None:
     litestar = application()
     given = ("GET", f"/things/{ID}", (b"host", host))
     assert await asked(Shortcut(litestar), *given) == await asked(litestar, *given)  # type: ignore[arg-type]  # likewise
+
+
+@pytest.mark.parametrize("path", ["/things", f"/things/{ID}", f"/things/things/{ID}"])
+async def test_below_another_path(path: str) -> None:
+    """Where a server serves it below a path, what that path leaves is Litestar's to find."""
+    litestar = application()
+    given = ("GET", path)
+    short = await asked(Shortcut(litestar), *given, root_path="/things")
+    assert short == await asked(litestar, *given, root_path="/things")  # type: ignore[arg-type]  # likewise
 
 
 async def test_page_of_another_site() -> None:
