@@ -259,7 +259,7 @@ class _Transaction:
             return
         last = self._connection.last
         try:
-            with Leaf(RECORD if self._locks else COMMIT):
+            with Leaf(RECORD if last and self._locks else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
             await _undo(self._pool, self._held, failure)
