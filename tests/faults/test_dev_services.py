@@ -1,6 +1,7 @@
 """`eventboard dev --services`, that is `make services`: three processes and a PostgreSQL that end together."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -108,6 +109,33 @@ def test_ended_while_it_starts(settings: dict[str, str], after: float) -> None:
         started += family(process.popen.pid)
         assert process.stop(signal.SIGINT) == 0
         assert_gone(started, settings)
+        assert "Traceback" not in process.output
+
+
+# `eventboard`, and Ctrl-C at the very moment when a service has been started.
+INTERRUPTED = """
+import os, signal, subprocess, sys
+
+class Popen(subprocess.Popen):
+    def __init__(self, command, *arguments, **options):
+        super().__init__(command, *arguments, **options)
+        if "events" in command:
+            print("started", self.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+subprocess.Popen = Popen
+from eventboard.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_ended_while_a_service_starts(settings: dict[str, str]) -> None:
+    """What has just been started is known already, and ended before the command is."""
+    with spawned("dev", "--services", program=("-c", INTERRUPTED), **settings) as process:
+        assert process.popen.wait(PATIENCE) == 0
+        [pid] = re.findall(r"^started (\d+)$", process.output, re.MULTILINE)
+        assert not Path(f"/proc/{pid}").exists()
+        assert_gone([], settings)
         assert "Traceback" not in process.output
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from eventboard.app import ALL, admin_port_of
@@ -45,7 +47,8 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
             if name != "gateway":
                 # TLS is for who comes from outside.
                 where |= {"EVENTBOARD_SERVER_TLS_CERTIFICATE": "", "EVENTBOARD_SERVER_TLS_KEY": ""}
-            services.append(_Service(name, environment | where))
+            with _undisturbed():
+                services.append(_Service(name, environment | where))
         told = False
         while not (ended := [service for service in services if service.process.poll() is not None]):
             if not told and all(service.listening.is_set() for service in services):
@@ -65,6 +68,23 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
         # The gateway first: it lets nothing new in while the services finish.
         for service in reversed(services):
             service.stop()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the block is done: what has been started and isn't known yet would be left behind."""
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 class _Service:
