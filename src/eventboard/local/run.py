@@ -14,7 +14,7 @@ from eventboard.app import ALL, build, port_of
 from eventboard.database_tasks import TaskError, is_current, migrate, put_in_demo, reach
 from eventboard.demo import ACCOUNTS, PASSWORD
 from eventboard.local.postgres import PostgresError, start
-from eventboard.local.services import serve_as_services
+from eventboard.local.services import serve_as_services, undisturbed
 from eventboard.modules.auth.keys import KeyFileError
 from eventboard.platform import logs
 from eventboard.server import ServeError, listening, serve
@@ -78,9 +78,10 @@ def _serve_reloading(settings: Settings, port: int) -> None:
         def restart() -> None:
             child.close()
             # In a group of its own: Ctrl-C reaches this process alone.
-            process = subprocess.Popen(command, env=environment, process_group=0)
-            child.callback(process.wait)
-            child.callback(process.terminate)
+            with undisturbed():
+                process = subprocess.Popen(command, env=environment, process_group=0)
+                child.callback(process.wait)
+                child.callback(process.terminate)
 
         restart()
         for _ in watch(Path(__file__).parents[1]):

@@ -47,7 +47,7 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
             if name != "gateway":
                 # TLS is for who comes from outside.
                 where |= {"EVENTBOARD_SERVER_TLS_CERTIFICATE": "", "EVENTBOARD_SERVER_TLS_KEY": ""}
-            with _undisturbed():
+            with undisturbed():
                 services.append(_Service(name, environment | where))
         told = False
         while not (ended := [service for service in services if service.process.poll() is not None]):
@@ -71,7 +71,7 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ctrl-C waits until the block is done: what has been started and isn't known yet would be left behind."""
     came: list[int] = []
     handlers = {
