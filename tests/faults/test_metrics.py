@@ -48,8 +48,8 @@ def test_retries_and_timeouts(three: Services, board: Board) -> None:
         f'{REQUESTS}{{http_request_method="GET",http_route="/events/{{id}}",http_response_status_code="503"}}': 1
     }
     assert moved.of(CALLS)[f'{CALLS}{{rpc_method="events.findOne",error_type="unavailable"}}'] == 1
-    (retried,) = moved.of(RETRIES).values()
-    assert retried == 3
+    # Whether the proxy's reset comes before or after a request is on its way is chance, and so is its reason.
+    assert sum(moved.of(RETRIES).values()) == 3
     with moves([gateway]) as moved, three.events.frozen():
         assert user.http.get(f"/events/{event['id']}").status_code == 504
     assert moved.of(CALLS)[f'{CALLS}{{rpc_method="events.findOne",error_type="deadline-exceeded"}}'] == 1
