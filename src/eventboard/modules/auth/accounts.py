@@ -63,7 +63,7 @@ class Accounts(Part):
             except asyncpg.UniqueViolationError:
                 raise organizations.taken("/email", "There is an account with this e-mail address.") from None
             await organizations.enter(connection, chosen, user_id, email)
-            return self._log_in(connection, await self._active(connection, user_id, chosen.organization_id))
+            return await self._log_in(connection, user_id, chosen.organization_id)
 
     async def login(self, command: LoginFrom) -> LoggedIn:
         email = email_key(command.email)
@@ -144,14 +144,14 @@ class Accounts(Part):
             if chosen.founding:
                 await organizations.found(connection, chosen)
             await organizations.enter(connection, chosen, caller.user_id, user["email"])
-            return self._log_in(connection, await self._active(connection, caller.user_id, chosen.organization_id))
+            return await self._log_in(connection, caller.user_id, chosen.organization_id)
 
     async def switch(self, command: Switch) -> Session:
         caller = await self._verify(command.actor)
         organization_id = command.chosen.organization_id
         async with self._database.transaction(organization_id, caller.user_id) as connection:
             await self._still_open(connection, caller)
-            return self._log_in(connection, await self._active(connection, caller.user_id, organization_id))
+            return await self._log_in(connection, caller.user_id, organization_id)
 
     async def change_password(self, command: ChangePassword) -> Done:
         """All other sessions of the caller end."""

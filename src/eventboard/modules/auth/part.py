@@ -46,21 +46,14 @@ class Part:
         self._lifetimes = lifetimes
         self._limits = limits
 
-    async def _active(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Any:
-        """The row of an active member."""
-        member = await connection.one(store.MEMBER, user_id=user_id, organization_id=organization_id)
-        if member is None or not member["active"]:
-            raise no_membership()
-        return member
-
-    def _log_in(self, connection: Connection, member: Any) -> Session:
-        """A new session for an active member's row, begun with the transaction's commit."""
-        session, values = self._new_session(member)
+    async def _log_in(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Session:
+        """A new session for an active member, begun with the transaction's commit."""
+        session, values = self._new_session(await self._active(connection, user_id, organization_id))
         connection.last = store.BEGIN_SESSION.inlined(**values)
         return session
 
     def _new_session(self, member: Any) -> tuple[Session, dict[str, Any]]:
-        """What BEGIN_SESSION is to be given, too."""
+        """For an active member's row; with it, the values of BEGIN_SESSION."""
         session_id, refresh_token = uuid7(), new_token()
         return self._session(member, session_id, refresh_token), {
             "session_id": session_id,
@@ -71,11 +64,20 @@ class Part:
             "hash": fingerprint(refresh_token),
         }
 
-    def _continue(self, connection: Connection, member: Any, session_id: UUID) -> Session:
+    async def _continue(
+        self, connection: Connection, session_id: UUID, user_id: UUID, organization_id: UUID
+    ) -> Session:
         """A new pair of tokens for a session, likewise."""
-        refresh_token = new_token()
+        member, refresh_token = await self._active(connection, user_id, organization_id), new_token()
         connection.last = store.ADD_REFRESH_TOKEN.inlined(hash=fingerprint(refresh_token), session_id=session_id)
         return self._session(member, session_id, refresh_token)
+
+    async def _active(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Any:
+        """The row of an active member."""
+        member = await connection.one(store.MEMBER, user_id=user_id, organization_id=organization_id)
+        if member is None or not member["active"]:
+            raise no_membership()
+        return member
 
     def _session(self, member: Any, session_id: UUID, refresh_token: str) -> Session:
         """The access token says the role in force."""

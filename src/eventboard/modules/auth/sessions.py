@@ -37,8 +37,7 @@ class Sessions(Part):
             if await connection.one(store.SPEND_REFRESH_TOKEN, hash=token):
                 lives = {"lifetime": self._lifetimes.session, "longest": self._lifetimes.longest_session}
                 if await connection.one(store.USE_SESSION, session_id=session_id, **lives):
-                    member = await self._active(connection, user_id, organization_id)
-                    return self._continue(connection, member, session_id)
+                    return await self._continue(connection, session_id, user_id, organization_id)
             else:
                 # Stolen, or sent twice: nobody can tell, so nobody goes on.
                 await connection.run(store.END_FAMILY, hash=token)
