@@ -15,11 +15,13 @@ from uuid import UUID, uuid4
 import httpx
 import jwt
 import pytest
+from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support import raw
 from tests.support.board import PASSWORD, Board, Member, Organization
+from tests.support.holding import holding
 from tests.support.problems import assert_problem
 
 USER_FIELDS = {"id", "email", "firstName", "lastName", "role", "organizationId", "createdAt"}
@@ -125,6 +127,38 @@ def test_exactly_one_organization(board: Board, given: tuple[str, ...]) -> None:
     assert_problem(board.client().post("/auth/signup", json=body), "invalid-request", "/organizationName")
     body = person(**{name: choices[name] if name in given else None for name in choices})
     assert_problem(board.client().post("/auth/signup", json=body), "invalid-request", "/organizationName")
+
+
+# With other parameters than the server's.
+OLD_HASH = PasswordHasher(time_cost=2, memory_cost=8, parallelism=1).hash(PASSWORD)
+SET_HASH = "UPDATE auth.users SET password_hash = $2 WHERE id = $1"
+
+
+def hash_of(board: Board, member: Member) -> str:
+    return str(board.sql("SELECT password_hash FROM auth.users WHERE id = $1", member.id)[0][0])
+
+
+def test_hash_with_old_parameters(board: Board, organization: Organization) -> None:
+    """It is made anew by the next log-in, once."""
+    user = organization.user
+    board.sql(SET_HASH, user.id, OLD_HASH)
+    assert log_in(board, user).status_code == 200
+    renewed = hash_of(board, user)
+    assert renewed.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert log_in(board, user).status_code == 200
+    assert hash_of(board, user) == renewed
+
+
+def test_hash_that_is_made_anew_while_the_password_changes(board: Board, organization: Organization) -> None:
+    """The new password stands: it isn't undone by a hash of the old one."""
+    user, other = organization.user, OLD_HASH[:-1] + "A"
+    board.sql(SET_HASH, user.id, OLD_HASH)
+    with ThreadPoolExecutor(1) as thread, holding(board.database_url, SET_HASH, user.id, other) as change:
+        logging_in = thread.submit(log_in, board, user)
+        change.until_waited_for()
+        change.commit()
+        logging_in.result()
+    assert hash_of(board, user) == other
 
 
 def test_same_email(board: Board) -> None:

@@ -31,6 +31,10 @@ class Holder:
             time.sleep(0.01)  # between two looks at other processes, which can't call back
         raise AssertionError(f"nobody waited for it: {waiting} should")
 
+    def commit(self) -> None:
+        """What it has changed is there, and nobody waits any more."""
+        self._runner.run(self._connection.execute("COMMIT"))
+
     def release(self) -> None:
         self._runner.run(self._connection.close())
 

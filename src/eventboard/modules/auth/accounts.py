@@ -81,10 +81,11 @@ class Accounts(Part):
         return user if await self._passwords.verify(user["password_hash"] if user else None, password) else None
 
     async def _enter(self, user: Any, command: LoginFrom) -> Session:
-        fresh_hash = await self._passwords.renewed(user["password_hash"], command.password)
-        user_id = user["id"]
+        user_id, old_hash = user["id"], user["password_hash"]
+        fresh_hash = await self._passwords.renewed(old_hash, command.password)
         if fresh_hash is not None:
-            await self._database.run(None, user_id, store.SET_PASSWORD, user_id=user_id, password_hash=fresh_hash)
+            hashes = {"password_hash": fresh_hash, "old_hash": old_hash}
+            await self._database.run(None, user_id, store.RENEW_HASH, user_id=user_id, **hashes)
         memberships = await self._database.rows(None, user_id, store.ACTIVE_MEMBERSHIPS, user_id=user_id)
         session, values = self._new_session(_chosen(memberships, command.organization_id, user["last_organization_id"]))
         await self._database.run(None, user_id, store.BEGIN_SESSION, **values)

@@ -34,11 +34,14 @@ USER_BY_EMAIL = Statement(
 )
 USER = Statement(select(User.email).where(User.id == bindparam("user_id")))
 ADD_USER = Statement(insert(User).values(_given("id", "email", "password_hash", "first_name", "last_name")))
-SET_PASSWORD = Statement(
+_SET_PASSWORD = (
     update(User)
     .where(User.id == bindparam("user_id"))
     .values(password_hash=bindparam("password_hash"), updated_at=func.now())
 )
+SET_PASSWORD = Statement(_SET_PASSWORD)
+# A password that was changed meanwhile stands.
+RENEW_HASH = Statement(_SET_PASSWORD.where(User.password_hash == bindparam("old_hash")))
 
 # Organizations.
 _ORGANIZATION = [
