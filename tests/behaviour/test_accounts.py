@@ -150,16 +150,18 @@ def test_hash_with_old_parameters(board: Board, organization: Organization) -> N
     assert hash_of(board, user) == renewed
 
 
-def test_hash_that_is_made_anew_while_the_password_changes(board: Board, organization: Organization) -> None:
-    """The new password stands: it isn't undone by a hash of the old one."""
-    user, other = organization.user, OLD_HASHER.hash("another password")
-    board.sql(SET_HASH, user.id, OLD_HASH)
-    with ThreadPoolExecutor(1) as thread, holding(board.database_url, SET_HASH, user.id, other) as change:
-        logging_in = thread.submit(log_in, board, user)
-        change.until_waited_for()
-        change.commit()
-        logging_in.result()
-    assert hash_of(board, user) == other
+def test_hash_that_changes_while_logging_in(board: Board, organization: Organization) -> None:
+    """The password is tried again: a new one stands, and isn't undone by a hash of the old one."""
+    user = organization.user
+    for password, status in (("another password", 401), (PASSWORD, 200)):
+        board.sql(SET_HASH, user.id, OLD_HASH)
+        other = OLD_HASHER.hash(password)
+        with ThreadPoolExecutor(1) as thread, holding(board.database_url, SET_HASH, user.id, other) as change:
+            logging_in = thread.submit(log_in, board, user)
+            change.until_waited_for()
+            change.commit()
+            assert logging_in.result().status_code == status
+        assert (hash_of(board, user) == other) == (status == 401)
 
 
 def test_same_email(board: Board) -> None:

@@ -8,7 +8,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from eventboard.modules.auth.limits import KNOWN, key_of
 from tests.support.board import PASSWORD, Board, Member, Organization
+from tests.support.holding import holding
 from tests.support.problems import assert_problem
 
 # Seconds within which an end, or another role, is felt on every replica: promised.
@@ -170,6 +172,25 @@ def test_another_password(board: Board, organization: Organization) -> None:
     assert log_in(board, organization.user, new)["user"]["id"] == str(organization.user.id)
     assert_problem(refresh(board, other["refreshToken"]), "invalid-token")
     assert refresh(board, mine["refreshToken"]).status_code == 200
+
+
+def test_another_password_while_logging_in(board: Board, organization: Organization) -> None:
+    """A log-in whose password was found right a moment before begins no session after the others have ended."""
+    user, body = organization.user, {"currentPassword": PASSWORD, "newPassword": f"quite another {uuid4().hex}"}
+    mine = board.client(log_in(board, user)["accessToken"])
+    # What a log-in counts between the two.
+    known = "SELECT 1 FROM auth.counters WHERE key = $1 FOR UPDATE"
+    with (
+        ThreadPoolExecutor(1) as thread,
+        holding(board.database_url, known, key_of(KNOWN, user.email, "127.0.0.1")) as counter,
+    ):
+        credentials = {"email": user.email, "password": PASSWORD}
+        logging_in = thread.submit(board.client().post, "/auth/login", json=credentials)
+        counter.until_waited_for()
+        assert mine.post("/auth/password", json=body).status_code == 204
+        counter.commit()
+        assert_problem(logging_in.result(), "invalid-credentials")
+    assert [item["current"] for item in mine.get("/auth/sessions").json()["data"]] == [True]
 
 
 def test_session_that_was_not_refreshed_in_time(board: Board, organization: Organization) -> None:

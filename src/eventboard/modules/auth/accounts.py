@@ -1,7 +1,6 @@
 """Accounts: sign-up, log-in, who am I, other organizations, passwords."""
 
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
@@ -25,7 +24,7 @@ from eventboard.modules.auth.contract import (
     Validity,
 )
 from eventboard.modules.auth.names import email_key
-from eventboard.modules.auth.part import Part, ended, logged_in, no_membership, person
+from eventboard.modules.auth.part import Part, ended, logged_in, person
 from eventboard.modules.auth.rules import password_errors
 from eventboard.platform.errors import Code, FieldError, ServiceError
 from eventboard.platform.identity import Principal, PublicKeys, Role, refused
@@ -66,30 +65,33 @@ class Accounts(Part):
             return await self._log_in(connection, user_id, chosen.organization_id)
 
     async def login(self, command: LoginFrom) -> LoggedIn:
-        email = email_key(command.email)
+        entered = None
+        # Again where the user's hash was changed while the password was tried.
+        while entered is None:
+            entered = await self._enter(command, email_key(command.email))
+        return entered
+
+    async def _enter(self, command: LoginFrom, email: str) -> LoggedIn | None:
+        """None where the password that was right may be so no more."""
         with self._limits.login(email, command.address) as tally:
             await tally.begin()
             user = await tally.tried(self._whose(email, command.password))
             if user is None:
                 raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
             await tally.succeeded()
-            return logged_in(await self._enter(user, command), tally.quotas)
+            user_id, checked_hash = user["id"], user["password_hash"]
+            values, refresh_token = self._new_session(user_id, command.organization_id)
+            values["checked_hash"] = checked_hash
+            values["new_hash"] = await self._passwords.renewed(checked_hash, command.password)
+            member = await self._database.row(None, user_id, store.BEGIN_SESSION, **values)
+            if member is None:
+                return None
+            return logged_in(self._begun(member, values["session_id"], refresh_token), tally.quotas)
 
     async def _whose(self, email: str, password: str) -> Any | None:
         """The user of that e-mail address, where the password is theirs."""
         user = await self._database.row(None, None, store.USER_BY_EMAIL, email=email)
         return user if await self._passwords.verify(user["password_hash"] if user else None, password) else None
-
-    async def _enter(self, user: Any, command: LoginFrom) -> Session:
-        user_id, old_hash = user["id"], user["password_hash"]
-        fresh_hash = await self._passwords.renewed(old_hash, command.password)
-        if fresh_hash is not None:
-            hashes = {"password_hash": fresh_hash, "old_hash": old_hash}
-            await self._database.run(None, user_id, store.RENEW_HASH, user_id=user_id, **hashes)
-        memberships = await self._database.rows(None, user_id, store.ACTIVE_MEMBERSHIPS, user_id=user_id)
-        session, values = self._new_session(_chosen(memberships, command.organization_id, user["last_organization_id"]))
-        await self._database.run(None, user_id, store.BEGIN_SESSION, **values)
-        return session
 
     async def get_me(self, query: GetMe) -> Me:
         caller = await self._verify(query.actor)
@@ -173,16 +175,6 @@ class Accounts(Part):
             await connection.run(store.SET_PASSWORD, user_id=caller.user_id, password_hash=password_hash)
             await connection.run(store.END_OTHER_SESSIONS, user_id=caller.user_id, session_id=caller.session_id)
         return Done()
-
-
-def _chosen(memberships: list[Any], wanted: UUID | None, last: UUID | None) -> Any:
-    """That of the organization asked for, else of the one last used, else the oldest."""
-    by_organization = {row["organization_id"]: row for row in memberships}
-    if wanted is None:
-        wanted = last if last in by_organization else next(iter(by_organization), None)
-    if wanted not in by_organization:
-        raise no_membership()
-    return by_organization[wanted]
 
 
 def _refuse(*found: list[FieldError]) -> None:

@@ -47,37 +47,41 @@ class Part:
         self._limits = limits
 
     async def _log_in(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Session:
-        """A new session for an active member, begun with the transaction's commit."""
-        session, values = self._new_session(await self._active(connection, user_id, organization_id))
-        connection.last = store.BEGIN_SESSION.inlined(**values)
-        return session
+        """A new session for an active member, begun by the transaction."""
+        values, refresh_token = self._new_session(user_id, organization_id)
+        (member,) = await connection.all(store.BEGIN_SESSION, **values)
+        return self._begun(member, values["session_id"], refresh_token)
 
-    def _new_session(self, member: Any) -> tuple[Session, dict[str, Any]]:
-        """For an active member's row; with it, the values of BEGIN_SESSION."""
-        session_id, refresh_token = uuid7(), new_token()
-        return self._session(member, session_id, refresh_token), {
-            "session_id": session_id,
-            "user_id": member["id"],
-            "organization_id": member["organization_id"],
+    def _new_session(self, user_id: UUID, organization_id: UUID | None) -> tuple[dict[str, Any], str]:
+        """The values of BEGIN_SESSION, which checks no hash by these; and its refresh token."""
+        refresh_token = new_token()
+        return {
+            "session_id": uuid7(),
+            "user_id": user_id,
+            "organization_id": organization_id,
             "lifetime": self._lifetimes.session,
             "longest": self._lifetimes.longest_session,
             "hash": fingerprint(refresh_token),
-        }
+            "checked_hash": None,
+            "new_hash": None,
+        }, refresh_token
+
+    def _begun(self, member: Any, session_id: UUID, refresh_token: str) -> Session:
+        """Of the row of BEGIN_SESSION."""
+        if member["organization_id"] is None:
+            raise _no_membership()
+        return self._session(member, session_id, refresh_token)
 
     async def _continue(
         self, connection: Connection, session_id: UUID, user_id: UUID, organization_id: UUID
     ) -> Session:
-        """A new pair of tokens for a session, likewise."""
-        member, refresh_token = await self._active(connection, user_id, organization_id), new_token()
-        connection.last = store.ADD_REFRESH_TOKEN.inlined(hash=fingerprint(refresh_token), session_id=session_id)
-        return self._session(member, session_id, refresh_token)
-
-    async def _active(self, connection: Connection, user_id: UUID, organization_id: UUID) -> Any:
-        """The row of an active member."""
+        """A new pair of tokens for a session, written with the transaction's commit."""
+        refresh_token = new_token()
         member = await connection.one(store.MEMBER, user_id=user_id, organization_id=organization_id)
         if member is None or not member["active"]:
-            raise no_membership()
-        return member
+            raise _no_membership()
+        connection.last = store.ADD_REFRESH_TOKEN.inlined(hash=fingerprint(refresh_token), session_id=session_id)
+        return self._session(member, session_id, refresh_token)
 
     def _session(self, member: Any, session_id: UUID, refresh_token: str) -> Session:
         """The access token says the role in force."""
@@ -144,5 +148,5 @@ def _not_admin() -> ServiceError:
     return ServiceError(Code.FORBIDDEN, "Only an ADMIN may do this.")
 
 
-def no_membership() -> ServiceError:
+def _no_membership() -> ServiceError:
     return ServiceError(Code.FORBIDDEN, "This account has no active membership there.")

@@ -29,19 +29,14 @@ _LIFETIME = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lifetim
 _LONGEST = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("longest", type_=Double()))
 
 # People.
-USER_BY_EMAIL = Statement(
-    select(User.id, User.password_hash, User.last_organization_id).where(User.email == bindparam("email"))
-)
+USER_BY_EMAIL = Statement(select(User.id, User.password_hash).where(User.email == bindparam("email")))
 USER = Statement(select(User.email).where(User.id == bindparam("user_id")))
 ADD_USER = Statement(insert(User).values(_given("id", "email", "password_hash", "first_name", "last_name")))
-_SET_PASSWORD = (
+SET_PASSWORD = Statement(
     update(User)
     .where(User.id == bindparam("user_id"))
     .values(password_hash=bindparam("password_hash"), updated_at=func.now())
 )
-SET_PASSWORD = Statement(_SET_PASSWORD)
-# A password that was changed meanwhile stands.
-RENEW_HASH = Statement(_SET_PASSWORD.where(User.password_hash == bindparam("old_hash")))
 
 # Organizations.
 _ORGANIZATION = [
@@ -78,7 +73,7 @@ ADD_ORGANIZATION = Statement(
 )
 
 # Memberships.
-_MEMBER = (
+MEMBER = Statement(
     select(
         User.id,
         User.email,
@@ -96,11 +91,7 @@ _MEMBER = (
     .select_from(User)
     .join(Membership, Membership.user_id == User.id)
     .join(Organization)
-    .where(_THIS_USER)
-)
-MEMBER = Statement(_MEMBER.where(_IN_ORGANIZATION))
-ACTIVE_MEMBERSHIPS = Statement(
-    _MEMBER.where(Membership.active).order_by(Membership.created_at, Membership.organization_id)
+    .where(_IN_ORGANIZATION, _THIS_USER)
 )
 ADD_MEMBERSHIP = Statement(insert(Membership).values(_given("organization_id", "user_id", "role")))
 _MEMBER_ROW = (
@@ -191,29 +182,13 @@ END_OTHER_SESSIONS = Statement(
     .values(ended_at=func.now())
 )
 ADD_REFRESH_TOKEN = Statement(insert(RefreshToken).values(_given("hash", "session_id")))
-# With its first refresh token; its organization is where the user is logged in to next time.
-_BEGUN = (
-    insert(UserSession)
-    .values(
-        {
-            **_given("user_id", "organization_id"),
-            "id": bindparam("session_id"),
-            "expires_at": func.least(_LIFETIME, func.now() + _LONGEST),
-        }
-    )
-    .returning(UserSession.id)
-    .cte("begun")
-)
-_REMEMBERED = (
-    update(User)
-    .where(User.id == bindparam("user_id"), User.last_organization_id.is_distinct_from(bindparam("organization_id")))
-    .values(last_organization_id=bindparam("organization_id"))
-    .cte("remembered")
-)
+# With its first refresh token; its organization is where the user is logged in to next time. No row where the hash is
+# another than the one that was checked, where one was; no organization where no membership there is in force.
 BEGIN_SESSION = Statement(
-    insert(RefreshToken)
-    .from_select(["hash", "session_id"], select(bindparam("hash", type_=RefreshToken.hash.type), _BEGUN.c.id))
-    .add_cte(_REMEMBERED)
+    text(
+        "SELECT * FROM auth.begin_session"
+        "(:session_id, :hash, :user_id, :organization_id, :checked_hash, :new_hash, :lifetime, :longest)"
+    )
 )
 FAMILY = Statement(
     select(UserSession.id, UserSession.user_id, UserSession.organization_id)
