@@ -4,14 +4,14 @@ import os
 import random
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from msgspec import Struct
 
 from bench.load import Load, fire_in_turn, warm
-from bench.servers import LOAD_CORE, ONE, PORT, running
+from bench.servers import LOAD_CORE, ONE, PORT, Server, running
 
 
 class Variant(Struct, frozen=True, kw_only=True):
@@ -52,22 +52,29 @@ async def measure(bench: Any, load: str) -> dict[str, dict[str, list[dict[str, A
 
 def _measured(bench: Any, given: Load, group: Mapping[str, Variant]) -> dict[str, list[dict[str, Any]]]:
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in group}
-    with _collector() as endpoint, ExitStack() as stack:
-        servers = {}
-        for number, (name, variant) in enumerate(group.items()):
-            program = "eventboard" if variant.metrics else "bench.silent"
-            environ = bench.environ | _settings(variant, endpoint)
-            servers[name] = stack.enter_context(running(ONE, environ, program=program, port=PORT + 10 * number))
-            warm(servers[name], given)
+    with _collector() as endpoint:
         for number in range(bench.rounds):
             # None always comes after the same one.
             names = random.Random(number).sample(list(group), len(group))  # noqa: S311 - an order
-            turns = fire_in_turn([(servers[name], given) for name in names], bench.seconds)
+            # New processes each time: where a process' memory happens to be makes it up to 5 % faster or slower.
+            with ExitStack() as stack:
+                servers = [
+                    stack.enter_context(_serving(bench, group[name], endpoint, place))
+                    for place, name in enumerate(names)
+                ]
+                for server in servers:
+                    warm(server, given)
+                turns = fire_in_turn([(server, given) for server in servers], bench.seconds)
             for name, got in zip(names, turns, strict=True):
                 measured[name].append(dict(got))
             told = ", ".join(f"{name} {turns[-1]['per_second']:.0f}/s" for name, turns in measured.items())
             print(f"round {number + 1} of {bench.rounds}: {told}", flush=True)
     return measured
+
+
+def _serving(bench: Any, variant: Variant, endpoint: str, place: int) -> AbstractContextManager[Server]:
+    program = "eventboard" if variant.metrics else "bench.silent"
+    return running(ONE, bench.environ | _settings(variant, endpoint), program=program, port=PORT + 10 * place)
 
 
 def _settings(variant: Variant, endpoint: str) -> dict[str, str]:
