@@ -30,8 +30,8 @@ def test_new_ids() -> None:
     made = [context.new_ids() for _ in range(1000)]
     uuids = [UUID(ids.correlation_id) for ids in made]
     assert {(uuid.version, uuid.variant) for uuid in uuids} == {(4, RFC_4122)}
-    assert [(str(uuid), uuid.hex, uuid.int) for uuid in uuids] == [
-        (ids.correlation_id, ids.trace_id, ids.number) for ids in made
+    assert [(str(uuid), uuid.hex, uuid.int & context.CHANCE, uuid.int >> 65) for uuid in uuids] == [
+        (ids.correlation_id, ids.trace_id, ids.chance, ids.first_id) for ids in made
     ]
     assert len(set(uuids)) == 1000
 

@@ -19,7 +19,7 @@ from loguru import logger
 
 from eventboard.platform import context
 from eventboard.platform.identity import Principal, Role
-from eventboard.platform.logs import Log, Served, Writer
+from eventboard.platform.logs import Log, Writer
 from eventboard.platform.metrics import Metrics
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.metrics import parsed, scraped
@@ -315,7 +315,7 @@ def test_level(logged: Any) -> None:
     log, lines = logged(level="WARNING")
     of = context.Context("the-id")
     for path, status in ((b"/fine", 200), (b"/theirs", 404), (b"/ours", 503)):
-        log.request(Served("GET", path, status, 0.001, of, "", time.time()))
+        log.request({"method": "GET", "raw_path": path}, status, time.time(), 0.001, of)
     (line,) = lines()
     assert (json.loads(line)["path"], json.loads(line)["level"]) == ("/ours", "WARNING")
 
@@ -334,7 +334,7 @@ def test_text(logged: Any) -> None:
     of = context.Context("the-id")
     of.notes.operation = "events.create"
     of.notes.caller = Principal(uuid4(), uuid4(), Role.USER, "Ada", uuid4(), 0)
-    log.request(Served("POST", b"/events", 201, 0.0123, of, "", time.time()))
+    log.request({"method": "POST", "raw_path": b"/events"}, 201, time.time(), 0.0123, of)
     (line,) = lines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} INFO    POST /events 201 12\.3 ms events\.create the-id", line)
 

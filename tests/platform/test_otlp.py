@@ -11,16 +11,16 @@ import httpx
 import pytest
 
 from eventboard.app import build
-from eventboard.platform.context import new_ids
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.otlp import FAREWELL, OtlpExport
-from eventboard.platform.tracing import Recorder, Span, now
+from eventboard.platform.tracing import Recorder, Span
 from eventboard.settings import SettingsError, load
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.collector import Collector, Sent, collecting
 from tests.support.processes import serving
 from tests.support.services import free_port
 from tests.support.shapes import ALL, CREDENTIAL, deployed
+from tests.support.traces import request
 
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 UNAVAILABLE, NOT_FOUND = ServiceError(Code.UNAVAILABLE, "secret"), ServiceError(Code.NOT_FOUND, "secret")
@@ -119,10 +119,8 @@ async def exporting(endpoint: str, *, queue: int = 1000) -> AsyncIterator[Record
 
 def record(recorder: Recorder, count: int, status: int = 200) -> None:
     for _ in range(count):
-        whole = recorder.begin("walk.1", "", new_ids(), now())
-        with Span("Database query", "SELECT events.events"):
+        with request(recorder, status=status), Span("Database query", "SELECT events.events"):
             pass
-        recorder.end(whole, "GET", "/events/{id}", status, now(), keep=True)
 
 
 async def test_collector_that_never_answers() -> None:
@@ -155,10 +153,8 @@ async def test_errors() -> None:
     with collecting() as collector:
         async with exporting(collector.url) as recorder:
             for error, status in ((UNAVAILABLE, 503), (NOT_FOUND, 404), (ValueError("secret"), 500)):
-                whole = recorder.begin("walk.1", "", new_ids(), now())
-                with pytest.raises(type(error)), Span("JWT validation"):
+                with request(recorder, status=status), pytest.raises(type(error)), Span("JWT validation"):
                     raise error
-                recorder.end(whole, "GET", "/events/{id}", status, now(), keep=True)
     told = [(span.attributes.get("error.type"), span.failed) for span in collector.spans if span.kind == INTERNAL]
     assert sorted(told) == [("ValueError", True), ("not-found", False), ("unavailable", True)]
     wholes = {

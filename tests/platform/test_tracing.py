@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from eventboard.platform import tracing
-from eventboard.platform.context import new_ids
+from eventboard.platform import context, tracing
+from eventboard.platform.context import Context, new_ids
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.tracing import MOST, Leaf, Recorder, Span, Trace, parsed
+from eventboard.platform.tracing import AROUND, ATTEMPT, MOST, SLOW, Attempt, Leaf, Recorder, Span, Trace, parsed
+from tests.support.traces import request
 
 TRACE, SPAN = "a" * 32, "b" * 16
 
@@ -19,12 +20,12 @@ def recorded(recorder: Recorder, correlation_id: str = "walk.1") -> Trace:
     return trace
 
 
-def beginning(recorder: Recorder, correlation_id: str = "walk.1", traceparent: str = "") -> Trace:
-    return recorder.begin(correlation_id, traceparent, new_ids(), tracing.now())
-
-
-def ended(recorder: Recorder, whole: Trace, *, keep: bool = True) -> None:
-    recorder.end(whole, "GET", "/events/{id}", 200, tracing.now(), keep=keep)
+def told(trace: Trace) -> list[tuple[str, str, str, str]]:
+    """Of each span its name, that of the one around it, its detail and its failure."""
+    return [
+        (name, trace.spans[parent][0] if parent >= 0 else "", detail, failure)
+        for parent, (name, _, _, detail, failure) in zip(trace.tree(), trace.spans, strict=True)
+    ]
 
 
 @pytest.fixture
@@ -65,28 +66,27 @@ def test_no_traceparent(text: str) -> None:
     """Whoever sends this gets a trace that begins here."""
     assert parsed(text) is None
     recorder = Recorder("Gateway", keep=1)
-    ended(recorder, beginning(recorder, traceparent=text))
+    with request(recorder, traceparent=text):
+        pass
     assert recorded(recorder).parent == 0
 
 
 def test_tree(recorder: Recorder) -> None:
-    """Each span knows what it is inside of; the whole is number 0 and comes last, since it ends last."""
-    whole = beginning(recorder)
-    with Span("outer", "detail"):
+    """Each span is inside of another by its time; the whole comes last, since it ends last."""
+    with request(recorder), Span("outer", "detail"):
         with Span("inner"):
             pass
         with Span("second"):
             pass
-    ended(recorder, whole)
     trace = recorded(recorder)
-    assert [(number, parent, name, detail) for number, parent, name, _, _, detail, _ in trace.spans] == [
-        (2, 1, "inner", ""),
-        (3, 1, "second", ""),
-        (1, 0, "outer", "detail"),
-        (0, -1, "Gateway", ""),
+    assert told(trace) == [
+        ("inner", "outer", "", ""),
+        ("second", "outer", "", ""),
+        ("outer", "Gateway", "detail", ""),
+        ("Gateway", "", "", ""),
     ]
-    for _, _, _, begun, end, _, _ in trace.spans:
-        assert trace.begun <= begun <= end <= trace.spans[-1][4]
+    for _, begun, end, _, _ in trace.spans:
+        assert trace.begun <= begun <= end <= trace.spans[-1][2]
     assert (trace.method, trace.route, trace.status) == ("GET", "/events/{id}", 200)
 
 
@@ -100,36 +100,29 @@ def test_tree(recorder: Recorder) -> None:
 )
 def test_failure(recorder: Recorder, error: BaseException, failure: str) -> None:
     """A span ends with an error's code or its class, and never with its words."""
-    whole = beginning(recorder)
-    with pytest.raises(type(error)), Span("failing"):
+    with request(recorder), pytest.raises(type(error)), Span("failing"):
         raise error
-    ended(recorder, whole)
-    assert [(span[2], span[6]) for span in recorded(recorder).spans] == [("failing", failure), ("Gateway", "")]
+    assert told(recorded(recorder)) == [("failing", "Gateway", "", failure), ("Gateway", "", "", "")]
 
 
 def test_leaf(recorder: Recorder) -> None:
     """Nothing is inside of it. What is too short to be told is left out where that is asked for."""
-    whole = beginning(recorder)
-    with Span("outer"), Leaf("inner", "detail"):
-        pass
-    tracing.since(tracing.now(), "short", least=60)
-    with pytest.raises(ValueError, match="secret"), Leaf("failing"):
-        raise ValueError("secret")
-    ended(recorder, whole)
-    told = [
-        (number, parent, name, detail, failure)
-        for number, parent, name, _, _, detail, failure in recorded(recorder).spans
-    ]
-    assert told == [
-        (2, 1, "inner", "detail", ""),
-        (1, 0, "outer", "", ""),
-        (3, 0, "failing", "", "ValueError"),
-        (0, -1, "Gateway", "", ""),
+    with request(recorder):
+        with Span("outer"), Leaf("inner", "detail"):
+            pass
+        tracing.since(tracing.now(), "short", least=60)
+        with pytest.raises(ValueError, match="secret"), Leaf("failing"):
+            raise ValueError("secret")
+    assert told(recorded(recorder)) == [
+        ("inner", "outer", "detail", ""),
+        ("outer", "Gateway", "", ""),
+        ("failing", "Gateway", "", "ValueError"),
+        ("Gateway", "", "", ""),
     ]
 
 
-async def test_apart(recorder: Recorder) -> None:
-    """What is apart is in no trace, even where it runs while a span is under way."""
+async def test_work_of_its_own(recorder: Recorder) -> None:
+    """What has a context of its own is in no trace, even where it runs while a span is under way."""
 
     async def work(name: str) -> None:
         with Span(name):
@@ -138,122 +131,169 @@ async def test_apart(recorder: Recorder) -> None:
                 await asyncio.sleep(0)
 
     async def elsewhere() -> None:
-        with tracing.apart():
+        with context.use(Context("other")):
             await work("elsewhere")
 
-    whole = beginning(recorder)
-    await asyncio.gather(work("a"), elsewhere())
-    ended(recorder, whole)
-    names = {number: name for number, _, name, *_ in recorded(recorder).spans}
-    inside = {name: names.get(parent) for _, parent, name, *_ in recorded(recorder).spans}
-    assert inside == {"a": "Gateway", "in a": "a", "Gateway": None}
+    with request(recorder):
+        await asyncio.gather(work("a"), elsewhere())
+    assert [name for name, *_ in told(recorded(recorder))] == ["in a", "a", "Gateway"]
 
 
 async def test_requests_side_by_side(recorder: Recorder) -> None:
     """Each task has its own request, and its spans are in no other's trace."""
 
-    async def request(name: str) -> None:
-        whole = beginning(recorder, name)
-        with Span(name):
+    async def one(name: str) -> None:
+        with request(recorder, name), Span(name):
             await asyncio.sleep(0)
             with Span(f"in {name}"):
                 await asyncio.sleep(0)
-        ended(recorder, whole)
 
-    await asyncio.gather(request("a"), request("b"))
+    await asyncio.gather(one("a"), one("b"))
     for name in "ab":
-        told = [(number, parent, name) for number, parent, name, *_ in recorded(recorder, name).spans]
-        assert told == [(2, 1, f"in {name}"), (1, 0, name), (0, -1, "Gateway")]
+        assert [span[:2] for span in told(recorded(recorder, name))] == [
+            (f"in {name}", name),
+            (name, "Gateway"),
+            ("Gateway", ""),
+        ]
 
 
 def test_outside_any_request() -> None:
     """Nothing is recorded, and nothing fails."""
-    with Span("lonely") as span:
-        assert span.traceparent() == ""
-        span.adopt("[]")
+    with Span("lonely"), Attempt(ATTEMPT, "1") as attempt:
+        assert attempt.traceparent() == ""
+        attempt.adopt("[]")
     tracing.since(0.0, "lonely")
     tracing.be("name", "detail")
     assert (tracing.trace_id(), tracing.reply()) == ("", b"")
 
 
 def test_many_spans(recorder: Recorder) -> None:
-    """A request that goes on and on is recorded up to a bound."""
-    whole = beginning(recorder)
-    for _ in range(2 * MOST):
-        with Span("again"), Span("inside"):
-            pass
-    ended(recorder, whole)
-    assert len(recorded(recorder).spans) == MOST + 1
+    """A request that goes on and on is recorded up to a bound; what is around all of it is, too."""
+    with request(recorder), Span("around"):
+        for _ in range(2 * MOST):
+            tracing.since(tracing.now(), "again")
+    assert [name for name, *_ in told(recorded(recorder))] == ["again"] * MOST + ["around", "Gateway"]
+    with request(recorder, "walk.2"):
+        for _ in range(2 * MOST):
+            with Span("again"):
+                pass
+    assert len(recorded(recorder, "walk.2").spans) == MOST + AROUND + 1
 
 
 def test_bounded_buffer(recorder: Recorder) -> None:
     """The last ones are kept; those nobody will ask about push none of them out."""
     for number in range(5):
-        ended(recorder, beginning(recorder, f"walk.{number}"))
+        with request(recorder, f"walk.{number}", status=500):
+            pass
     for _ in range(5):
-        ended(recorder, beginning(recorder, "health"), keep=False)
+        with request(recorder, "health", status=500, keep=False):
+            pass
     assert [len(recorder.find(f"walk.{number}")) for number in range(5)] == [0, 0, 1, 1, 1]
     assert recorder.find("health") == []
+
+
+def test_remarkable_ones() -> None:
+    """What failed or was slow isn't pushed out by what was neither."""
+    recorder = Recorder("Gateway", keep=2)
+    for number in range(2):
+        with request(recorder, "failed", status=500 + number):
+            pass
+        for _ in range(2):
+            with request(recorder, "ordinary", took=0.0):
+                pass
+    assert [trace.status for trace in recorder.find("failed")] == [500, 501]
+    with request(recorder, "slow", took=2 * SLOW):
+        pass
+    assert [len(recorder.find(name)) for name in ("failed", "slow", "ordinary")] == [1, 1, 2]
+
+
+def test_more_in_a_second_than_are_kept() -> None:
+    """The first ones are kept, and those that are exported: the others would push each other out."""
+    exported: list[bytes] = []
+    recorder = Recorder("Gateway", keep=2, export=exported.append)
+    for number in range(4):
+        with request(recorder, str(number), took=0.0):
+            pass
+    assert [len(recorder.find(str(number))) for number in range(4)] == [1, 1, 0, 0]
+    with request(recorder, "sampled", f"00-{TRACE}-{SPAN}-01", took=0.0):
+        pass
+    assert len(exported) == len(recorder.find("sampled")) == 1
+    with request(recorder, "later", took=0.0) as trace:
+        trace.begun += 1
+    assert len(recorder.find("later")) == 1
 
 
 def test_reply_is_adopted() -> None:
     """A service's spans are inside of the attempt that they came back to, with the times they took."""
     there, here = Recorder("Events Service", keep=1), Recorder("Gateway", keep=1)
-    whole = beginning(here)
-    with Span("Attempt", "1") as attempt:
-        traceparent = attempt.traceparent()
-        task_of_there = _reply_of(there, traceparent)
-        attempt.adopt(task_of_there.decode())
-    with Span("after"):
-        pass
-    ended(here, whole)
+    with request(here), Span("Route to service"):
+        with Attempt(ATTEMPT, "1") as lost:
+            lost.traceparent()
+        with Attempt(ATTEMPT, "2") as attempt:
+            attempt.adopt(_reply_of(there, attempt.traceparent()).decode())
+        with Span("after"):
+            pass
     trace, far = recorded(here), recorded(there)
-    assert (far.trace_id, far.parent) == (trace.trace_id, trace.id_of(1))
-    by_name = {span[2]: span for span in (*trace.spans, *trace.remote)}
-    assert by_name["Events Service"][1] == by_name["Attempt"][0]
-    assert by_name["Database query"][1] == by_name["Events Service"][0]
-    assert len({span[0] for span in by_name.values()}) == len(by_name)
-    for name in ("Events Service", "Database query"):
-        assert by_name["Attempt"][3] <= by_name[name][3] <= by_name[name][4] <= by_name["Attempt"][4]
+    assert [span[:3] for span in told(trace)] == [
+        (ATTEMPT, "Route to service", "1"),
+        ("Database query", "Events Service", "SELECT events.events"),
+        ("Events Service", ATTEMPT, ""),
+        (ATTEMPT, "Route to service", "2"),
+        ("after", "Route to service", ""),
+        ("Route to service", "Gateway", ""),
+        ("Gateway", "", ""),
+    ]
+    ids = trace.ids()
+    # What came back is exported by where it came from.
+    assert ids.keys() == {0, 3, 4, 5, 6}
+    assert len(set(ids.values())) == len(ids)
+    assert (far.trace_id, far.parent) == (trace.trace_id, ids[3])
 
 
 def _reply_of(recorder: Recorder, traceparent: str) -> bytes:
-    whole = beginning(recorder, traceparent=traceparent)
-    with Span("Database query", "SELECT events.events"):
-        pass
-    reply = tracing.reply()
-    ended(recorder, whole)
-    return reply
+    with request(recorder, traceparent=traceparent):
+        with Span("Database query", "SELECT events.events"):
+            pass
+        return tracing.reply()
 
 
-@pytest.mark.parametrize("reply", [None, "", "x", "[1]", '[["a"]]', "{}", "\xe4", "[" * 10_000])
+@pytest.mark.parametrize(
+    "reply", [None, "", "x", "[1]", '[["a"]]', "{}", "\xe4", "[" * 10_000, '[[1,-1,"a",0,1,"",""]]']
+)
 def test_reply_that_cannot_be_read(recorder: Recorder, reply: str | None) -> None:
     """It is left alone: the answer that it came with is good."""
-    whole = beginning(recorder)
-    with Span("Attempt") as attempt:
+    with request(recorder), Attempt(ATTEMPT, "1") as attempt:
         attempt.adopt(reply)
-    ended(recorder, whole)
-    assert recorded(recorder).remote == []
+    assert [name for name, *_ in told(recorded(recorder))] == [ATTEMPT, "Gateway"]
+
+
+def test_reply_of_another_clock(recorder: Recorder) -> None:
+    """Of a service that says it took longer than its answer, no span ends after the attempt."""
+    with request(recorder), Attempt(ATTEMPT, "1") as attempt:
+        attempt.adopt('[["Database query",3000000,9000000,"",""],["Events Service",0,9000000,"",""]]')
+    assert [span[:2] for span in told(recorded(recorder))] == [
+        ("Database query", "Events Service"),
+        ("Events Service", ATTEMPT),
+        (ATTEMPT, "Gateway"),
+        ("Gateway", ""),
+    ]
 
 
 def test_server_timing(recorder: Recorder) -> None:
     """The whole, and each part with the sum of its spans that took a tenth of a millisecond; or the whole alone."""
-    whole = beginning(recorder)
-    now = time.perf_counter()
-    whole.begun = now - 0.3
-    for number, (name, milliseconds) in enumerate(
-        (
+    with request(recorder) as whole:
+        now = time.perf_counter()
+        whole.begun = now - 0.3
+        for name, milliseconds in (
             ("Database query", 1.26),
             ("JWT validation", 0.049),
             ("Database commit", 0.5),
             ("Events Service", 150.04),
             ("of another version", 7),
-        )
-    ):
-        whole.spans.append((number + 1, 0, name, now, now + milliseconds / 1000, "", ""))
-    told, alone = (tracing.server_timing(whole, parts=parts) for parts in (True, False))
-    ended(recorder, whole)
-    assert re.fullmatch(rb"gateway;dur=3\d\d\.\d, db;dur=1\.8, events;dur=150\.0", told)
+        ):
+            whole.spans.append((name, now, now + milliseconds / 1000, "", ""))
+        every, alone = (tracing.server_timing(whole, parts=parts) for parts in (True, False))
+    assert re.fullmatch(rb"gateway;dur=3\d\d\.\d, db;dur=1\.8, events;dur=150\.0", every)
     assert re.fullmatch(rb"gateway;dur=3\d\d\.\d", alone)
 
 
@@ -268,15 +308,14 @@ def test_sampling() -> None:
         (every, f"00-{TRACE}-{SPAN}-00", False),
     ):
         exported.clear()
-        whole = beginning(recorder, traceparent=traceparent)
-        with Span("Attempt") as span:
-            assert span.traceparent().endswith("-01" if is_sampled else "-00")
-        ended(recorder, whole)
+        with request(recorder, traceparent=traceparent), Attempt(ATTEMPT, "1") as attempt:
+            assert attempt.traceparent().endswith("-01" if is_sampled else "-00")
         assert bool(exported) is is_sampled
     some = Recorder("Gateway", keep=1, ratio=0.1, export=exported.append)
     exported.clear()
     for _ in range(4000):
-        ended(some, beginning(some))
+        with request(some):
+            pass
     # Five standard deviations of 4,000 such throws are 95.
     assert 305 < len(exported) < 495
 
@@ -284,7 +323,8 @@ def test_sampling() -> None:
 def test_trace_id_of_a_request_that_begins_here(recorder: Recorder) -> None:
     """Without its dashes, the correlation id that EventBoard gave it."""
     ids = new_ids()
-    ended(recorder, recorder.begin(ids.correlation_id, "", ids, tracing.now()))
+    trace = recorder.begin(ids.correlation_id, "", ids, time.time(), tracing.now())
+    recorder.end(trace, "GET", "/", 200, tracing.now(), keep=True)
     assert recorded(recorder, ids.correlation_id).trace_id == ids.correlation_id.replace("-", "")
 
 
@@ -292,7 +332,10 @@ def test_ids_differ() -> None:
     """Traces and spans have ids of their own, none of zeros alone."""
     recorder = Recorder("Gateway", keep=200)
     for number in range(200):
-        ended(recorder, beginning(recorder, str(number)))
+        with request(recorder, str(number)):
+            for _ in range(MOST // 2):
+                with Span("again"), Attempt(ATTEMPT, "1") as attempt:
+                    attempt.traceparent()
     traces = [recorded(recorder, str(number)) for number in range(200)]
     assert len({trace.trace_id for trace in traces} - {"0" * 32}) == 200
-    assert len({trace.id_of(number) for trace in traces for number in range(MOST + 1)} - {0}) == 200 * (MOST + 1)
+    assert len({id_ for trace in traces for id_ in trace.ids().values()} - {0}) == 200 * (MOST + 1)

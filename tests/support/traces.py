@@ -1,8 +1,15 @@
-"""What a process tells of a request, as a tree of names."""
+"""What a process tells of a request, as a tree of names; and requests without a process."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+
+from eventboard.platform import context, tracing
+from eventboard.platform.context import Context, new_ids
+from eventboard.platform.tracing import Recorder, Trace
 
 Tree = dict[str, Any]
 
@@ -51,3 +58,21 @@ def found(tree: Tree, name: str) -> Tree:
 def _anywhere(tree: Tree, name: str) -> list[Tree]:
     here = [dict(inside) for each, inside in tree.items() if each == name]
     return here + [deeper for inside in tree.values() for deeper in _anywhere(inside, name)]
+
+
+@contextmanager
+def request(
+    recorder: Recorder,
+    correlation_id: str = "walk.1",
+    traceparent: str = "",
+    *,
+    status: int = 200,
+    took: float | None = None,
+    keep: bool = True,
+) -> Iterator[Trace]:
+    """What runs inside is a request. `took` is in seconds, and told instead of the time that it takes."""
+    trace = recorder.begin(correlation_id, traceparent, new_ids(), time.time(), tracing.now())
+    with context.use(Context(correlation_id, trace=trace)):
+        yield trace
+    ended = tracing.now() if took is None else trace.begun + took
+    recorder.end(trace, "GET", "/events/{id}", status, ended, keep=keep)

@@ -9,7 +9,7 @@ from eventboard.platform import context
 from eventboard.platform.contract import Operation, operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import Span
+from eventboard.platform.tracing import failure_of, now
 
 Contract = TypeVar("Contract")
 
@@ -80,7 +80,7 @@ def _method(
     name = transport.span(operation)
 
     async def bounded(request: Any) -> Any:
-        with Span(name, operation.name), context.budget(seconds) as deadline:
+        with context.budget(seconds) as deadline:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
                     return await transport.call(operation, request)
@@ -94,14 +94,22 @@ def _method(
             raise ServiceError(Code.DEADLINE_EXCEEDED, f"{operation.name} was not done within its {seconds:g} s.")
 
     async def call(request: Any) -> Any:
-        context.current().notes.operation = operation.name
-        begun = time.perf_counter()
+        about = context.current()
+        about.notes.operation = operation.name
+        trace = about.trace
+        begun = now()
         try:
             result = await bounded(request)
         except BaseException as error:
-            calls.failed(operation, time.perf_counter() - begun, error)
+            ended = now()
+            if trace is not None:
+                trace.spans.append((name, begun, ended, operation.name, failure_of(error)))
+            calls.failed(operation, ended - begun, error)
             raise
-        calls.answered(operation, time.perf_counter() - begun, result)
+        ended = now()
+        if trace is not None:
+            trace.spans.append((name, begun, ended, operation.name, ""))
+        calls.answered(operation, ended - begun, result)
         return result
 
     return call

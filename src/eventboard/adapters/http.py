@@ -28,7 +28,7 @@ from eventboard.platform import context, tracing
 from eventboard.platform.contract import KEY_FIELD, IdempotencyKey, Operation
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import ATTEMPT, CALL, WAIT, Span
+from eventboard.platform.tracing import ATTEMPT, CALL, WAIT, Attempt
 
 # Seconds: longer than a process goes on accepting after SIGTERM (server.drain in config/base.toml).
 ENDS_WITHIN = 2.0
@@ -96,7 +96,7 @@ class HttpTransport:
                 tracing.since(failed_at, WAIT)
             attempts += 1
             try:
-                with Span(ATTEMPT, str(attempts)) as span:
+                with Attempt(ATTEMPT, str(attempts)) as span:
                     parent = _lines((wire.TRACEPARENT, span.traceparent() or about.traceparent))
                     return await self._attempt(operation, headers + parent, body, span)
             finally:
@@ -119,7 +119,7 @@ class HttpTransport:
         """For /health: the breaker, and whether the other side was built with the same contract."""
         return {"breaker": self.breaker.state.value, **self._skew.state()}
 
-    async def _attempt(self, operation: Operation, headers: str, body: bytes, span: Span) -> Any:
+    async def _attempt(self, operation: Operation, headers: str, body: bytes, span: Attempt) -> Any:
         """One answer from the first replica that a connection can be made to."""
         addresses = await self._addresses.in_turn()
         took, budget = 0.0, ""

@@ -19,7 +19,6 @@ from eventboard.platform import context
 from eventboard.platform.errors import ServiceError, too_many
 from eventboard.platform.metrics import Metrics, rejections, unlimited
 from eventboard.platform.quotas import POLICY, STATE, Quota, quota_headers
-from eventboard.platform.tracing import apart
 
 NAME = "user"
 # Seconds that a request waits for a block when its user's credit is spent, and that asking for one may take.
@@ -128,7 +127,7 @@ class UserLimit:
         try:
             # Too little for a retry, which is meant: the next request asks again anyway.
             # In a trace of nobody's: it may go on when the request has ended, and others may wait for it, too.
-            with apart(), context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
+            with context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
                 leased = await self._take(Lease(user_id=user_id, amount=amount, most=self._most, window=self._window))
         except ServiceError as error:
             allowance.ask_at = self._clock() + AGAIN

@@ -15,6 +15,7 @@ TRACESTATE = re.compile(r"[\t\x20-\x7e]{0,512}")
 # The bits of a random UUID, and those that say that it is one (RFC 9562, section 5.4).
 _RANDOM = ~(0xF << 76 | 0x3 << 62)
 _VERSION_4 = 0x4 << 76 | 0x2 << 62
+CHANCE = (1 << 56) - 1
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -35,7 +36,8 @@ class Notes(Struct):
 class Context(Struct, frozen=True):
     """`deadline` is on `time.monotonic()`'s clock; None is without one.
 
-    `traceparent` and `tracestate` are W3C's, as they came, "" is none. What is recorded: platform/tracing.py.
+    `traceparent` and `tracestate` are W3C's, as they came, "" is none. `trace` is what is recorded of the request
+    (platform/tracing.py), None where nothing is.
     """
 
     correlation_id: str
@@ -43,17 +45,25 @@ class Context(Struct, frozen=True):
     deadline: float | None = None
     tracestate: str = ""
     notes: Notes = field(default_factory=Notes)
+    trace: Any = None
 
 
-_current: ContextVar[Context] = ContextVar("eventboard_context")
+_current: ContextVar[Context | None] = ContextVar("eventboard_context", default=None)
+# The call's context; outside any call there is none.
+known = _current.get
 
 
 class Ids(Struct, frozen=True, gc=False):
-    """Of one random number: as a UUID, in 32 hexadecimal digits, and itself."""
+    """Of one random number: as a UUID, and in 32 hexadecimal digits, with what its trace is made of.
+
+    `chance` are its last 56 bits, which are random throughout, as those of a trace id are (W3C Trace Context, level 2).
+    `first_id` is of the trace's first span: its first 63 bits. It isn't zero, for a version is in it.
+    """
 
     correlation_id: str
     trace_id: str
-    number: int
+    chance: int
+    first_id: int
 
 
 # Made many at once: a request that makes its own, between other work, takes three times as long for it.
@@ -72,17 +82,13 @@ def new_ids() -> Ids:
 
 def _ids(number: int) -> Ids:
     digits = f"{number:032x}"
-    return Ids(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}", digits, number)
+    uuid = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return Ids(uuid, digits, number & CHANCE, number >> 65)
 
 
 def current() -> Context:
     """The call's context; outside any call, one with a new correlation id."""
-    return _current.get(None) or Context(new_ids().correlation_id)
-
-
-def known() -> Context | None:
-    """The call's context; outside any call there is none."""
-    return _current.get(None)
+    return known() or Context(new_ids().correlation_id)
 
 
 class use:  # noqa: N801 - a verb where it is used: `with context.use(…):`
@@ -122,7 +128,7 @@ class budget:  # noqa: N801 - as `use`
 
 def remaining() -> float | None:
     """Seconds left of the budget, 0 or more; None where there is no budget."""
-    context = _current.get(None)
+    context = known()
     if context is None or context.deadline is None:
         return None
     return max(0.0, context.deadline - time.monotonic())

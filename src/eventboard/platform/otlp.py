@@ -146,13 +146,14 @@ def _add(told: trace_pb2.ScopeSpans, trace: Trace) -> None:
     # perf_counter's clock to Unix nanoseconds.
     origin = int(trace.at * 1e9) - int(trace.begun * 1e9)
     trace_id = bytes.fromhex(trace.trace_id)
-    details = {number: detail for number, _, _, _, _, detail, _ in trace.spans}
-    for number, parent, name, begun, ended, detail, failure in trace.spans:
+    tree, ids = trace.tree(), trace.ids()
+    for place, id_ in ids.items():
+        name, begun, ended, detail, failure = trace.spans[place]
+        parent = tree[place]
         span = told.spans.add()
-        if number:
-            span.MergeFromString(_part(name, detail, details.get(parent, ""), failure))
-            # Of one that was still under way when the request ended, nothing but its children is known.
-            span.parent_span_id = trace.id_of(parent if parent in details else 0).to_bytes(8)
+        if parent >= 0:
+            span.MergeFromString(_part(name, detail, trace.spans[parent][3], failure))
+            span.parent_span_id = ids.get(parent, trace.first_id).to_bytes(8)
         else:
             span.MergeFromString(_whole(name, detail, trace.method, trace.route, trace.status, failure))
             span.attributes.append(_attribute("eventboard.correlation_id", trace.correlation_id))
@@ -160,7 +161,7 @@ def _add(told: trace_pb2.ScopeSpans, trace: Trace) -> None:
             if trace.parent:
                 span.parent_span_id = trace.parent.to_bytes(8)
         span.trace_id = trace_id
-        span.span_id = trace.id_of(number).to_bytes(8)
+        span.span_id = id_.to_bytes(8)
         span.start_time_unix_nano = origin + int(begun * 1e9)
         span.end_time_unix_nano = origin + int(ended * 1e9)
 

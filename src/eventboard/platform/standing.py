@@ -12,7 +12,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.identity import Principal, Role, Verify, refused
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import STANDING, Leaf, apart
+from eventboard.platform.tracing import STANDING, Leaf
 
 # Seconds: an answer this old is asked for anew, beside the request ...
 FRESH = 2.0
@@ -101,7 +101,7 @@ class StandingVerifier:
         try:
             # Too little for a retry, which is meant: the next request asks again anyway.
             # In a trace of nobody's: it may go on when the request has ended, and another may wait for it, too.
-            with apart(), context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
+            with context.use(context.Context(context.current().correlation_id)), context.budget(PATIENCE):
                 standing = await self._ask(principal)
         except ServiceError as error:
             logger.debug("whether a caller still stands is not known: {}", error.detail)

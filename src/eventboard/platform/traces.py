@@ -55,10 +55,10 @@ def _merged(bodies: Sequence[bytes]) -> Answer:
 
 def _told(trace: Trace) -> ToldTrace:
     spans = [
-        ToldSpan(
-            number, parent, name, _milliseconds(begun - trace.begun), _milliseconds(ended - begun), detail, failure
+        ToldSpan(place, parent, name, _milliseconds(begun - trace.begun), _milliseconds(ended - begun), detail, failure)
+        for (place, parent), (name, begun, ended, detail, failure) in zip(
+            enumerate(trace.tree()), trace.spans, strict=True
         )
-        for number, parent, name, begun, ended, detail, failure in (*trace.spans, *trace.remote)
     ]
     spans.sort(key=lambda span: (span.parent >= 0, span.begun))
     return ToldTrace(trace.correlation_id, trace.trace_id, trace.at, trace.method, trace.route, trace.status, spans)

@@ -8,9 +8,7 @@ that has ended some hundred bytes. What shows or exports them reads those, later
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import cache, lru_cache
 from types import TracebackType
 from typing import Self
@@ -18,7 +16,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from eventboard.platform.context import Ids
+from eventboard.platform.context import CHANCE, Ids, known
 from eventboard.platform.errors import ServiceError
 
 # What a span is called, in the tree and in exports.
@@ -63,27 +61,25 @@ _TRACEPARENT = re.compile(
     r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 SAMPLED = 1
-# The last seven bytes of a trace id, which are random throughout (W3C Trace Context, level 2).
-_CHANCE = (1 << 56) - 1
 
 now = time.perf_counter
 
-# Spans of one request; a request that waits and looks for its whole budget has some two hundred. Of a reply's, which
-# cross in a header, fewer.
-MOST = 256
+# Spans of one request, and as many more as can be around them; a request that waits and looks for its whole budget has
+# some two hundred. Of a reply's, which cross in a header, fewer.
+MOST, AROUND = 256, 16
 MOST_IN_REPLY = 64
 # Seconds: less is told as 0.0 milliseconds, or not at all.
 LEAST_TOLD = 0.00005
+# Seconds: who took so long is asked about.
+SLOW = 0.1
 
-# Number, its parent's number, name, begin and end on time.perf_counter()'s clock, detail, and what it failed with.
-# Tuples of such values are of no concern to the garbage collector.
-Recorded = tuple[int, int, str, float, float, str, str]
-# The same on the wire: the times are microseconds from the begin of number 0, which is the reply's whole.
-_Crossing = tuple[int, int, str, int, int, str, str]
+# Name, begin and end on now()'s clock, detail, and what it failed with. Tuples of such values are of no concern to the
+# garbage collector.
+Recorded = tuple[str, float, float, str, str]
+# The same on the wire: the times are microseconds from the begin of the last one, which is the reply's whole.
+_Crossing = tuple[str, int, int, str, str]
 _read_reply = msgspec.json.Decoder(list[_Crossing]).decode
 _write_reply = msgspec.json.Encoder().encode
-
-_current: ContextVar["Trace | None"] = ContextVar("eventboard_trace", default=None)
 
 
 class Parent(Struct, frozen=True, gc=False):
@@ -95,12 +91,11 @@ class Parent(Struct, frozen=True, gc=False):
 
 
 class Trace(Struct, array_like=True, gc=False):
-    """What one process knows of one request. `spans` are those that have ended; `remote` came back with replies.
+    """What one process knows of one request. `spans` are those that have ended, in that order; the last is the whole.
 
     `trace_id` is in hexadecimal. `parent` is the id of the span that it comes from, 0 is none. `at` is in Unix seconds,
-    `begun` the same moment on now()'s clock. `name`, `detail` and `failure` are of the whole, which is span number 0;
-    `inside` is the number of the span that is under way. A request does one thing after another: what it did side by
-    side would be told as one inside of the other.
+    `begun` the same moment on now()'s clock. `name`, `detail` and `failure` are of the whole. `remote` are spans that
+    came back with replies: their places in `spans`, from one to before another. `attempts` are calls that left.
     """
 
     correlation_id: str
@@ -112,18 +107,43 @@ class Trace(Struct, array_like=True, gc=False):
     at: float
     begun: float
     spans: list[Recorded]
-    remote: list[Recorded]
-    count: int = 0
-    inside: int = 0
+    remote: tuple[tuple[int, int], ...] = ()
+    attempts: int = 0
     detail: str = ""
     failure: str = ""
     method: str = ""
     route: str = ""
     status: int = 0
 
-    def id_of(self, number: int) -> int:
-        """The id of a span that this process recorded."""
-        return self.first_id + number
+    def tree(self) -> list[int]:
+        """Of each span, once all have ended, the place of the one that it is inside of; of the whole it is -1.
+
+        By their times: a request does one thing after another. What it did side by side may be told as one inside of
+        the other.
+        """
+        spans, around = self.spans, [len(self.spans) - 1]
+        parents = [-1] * len(spans)
+        # From the last one, each comes before what is inside of it.
+        for place in range(len(spans) - 2, -1, -1):
+            _, begun, ended, _, _ = spans[place]
+            while len(around) > 1 and not spans[around[-1]][1] <= begun <= ended <= spans[around[-1]][2]:
+                around.pop()
+            parents[place] = around[-1]
+            around.append(place)
+        return parents
+
+    def ids(self) -> dict[int, int]:
+        """The id of each span that this process recorded, by its place."""
+        remote = {place for begin, end in self.remote for place in range(begin, end)}
+        own = [place for place in range(len(self.spans)) if place not in remote]
+        ids = {place: self.first_id + 1 + place for place in own}
+        ids[own[-1]] = self.first_id
+        attempts = (place for place in own if self.spans[place][0] == ATTEMPT)
+        return ids | {place: self.attempt_id(number + 1) for number, place in enumerate(attempts)}
+
+    def attempt_id(self, number: int) -> int:
+        """An attempt's id, which the service is told before its place is known."""
+        return self.first_id + MOST + AROUND + number
 
 
 # A kept trace as objects would be some fifty of them, cold when their memory is used again: that alone takes as long
@@ -133,7 +153,7 @@ unpacked = msgspec.msgpack.Decoder(Trace).decode
 
 
 class Span(Struct):
-    """A stretch of a request; what begins inside is its child. Outside any request it does nothing.
+    """A stretch of a request. Outside any request it does nothing.
 
     `detail` and names are ASCII, and hold nothing of what was sent or stored.
     """
@@ -141,52 +161,50 @@ class Span(Struct):
     name: str
     detail: str = ""
     trace: Trace | None = None
-    number: int = 0
-    parent: int = 0
     begun: float = 0.0
 
     def __enter__(self) -> Self:
-        trace = _current.get()
-        if trace is not None and trace.count < MOST:
-            self.trace = trace
-            self.parent = trace.inside
-            trace.inside = trace.count = self.number = trace.count + 1
-            self.begun = now()
+        self.trace = under_way()
+        self.begun = now()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         trace = self.trace
-        if trace is not None:
-            ended = now()
-            trace.inside = self.parent
-            failure = "" if kind is None else _failure(kind, error)
-            trace.spans.append((self.number, self.parent, self.name, self.begun, ended, self.detail, failure))
+        if trace is not None and len(trace.spans) < MOST + AROUND:
+            trace.spans.append((self.name, self.begun, now(), self.detail, failure_of(error)))
+
+
+class Attempt(Span):
+    """A call that leaves this process."""
 
     def traceparent(self) -> str:
-        """What a call that leaves from here says; "" outside a request."""
+        """What it says of itself, once; "" outside a request."""
         trace = self.trace
-        return "" if trace is None else f"00-{trace.trace_id}-{trace.id_of(self.number):016x}-{trace.flags:02x}"
+        if trace is None:
+            return ""
+        trace.attempts += 1
+        return f"00-{trace.trace_id}-{trace.attempt_id(trace.attempts):016x}-{trace.flags:02x}"
 
     def adopt(self, reply: str | None) -> None:
         """Takes in the spans that came back with a reply to this one; what can't be read is left alone."""
         trace = self.trace
-        if not reply or trace is None or trace.count + MOST_IN_REPLY > MOST:
+        if not reply or trace is None or len(trace.spans) + MOST_IN_REPLY > MOST:
             return
         try:
-            spans = _read_reply(reply)
+            spans = _read_reply(reply)[-MOST_IN_REPLY:]
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        whole = max((ended for _, _, _, _, ended, _, _ in spans), default=0) / 1e6
+        arrived = now()
+        whole = max((ended for _, _, ended, _, _ in spans), default=0) / 1e6
         # Two machines' clocks need not agree: what was not there was spent in equal parts on the way there and back.
-        begun = self.begun + max(0.0, now() - self.begun - whole) / 2
-        first = trace.count + 1
-        trace.count += MOST_IN_REPLY
-        for number, parent, name, start, end, detail, failure in spans[:MOST_IN_REPLY]:
-            inside = first + parent if number else self.number
-            times = begun + start / 1e6, begun + end / 1e6
-            trace.remote.append((first + number, inside, name, *times, detail, failure))
+        origin = self.begun + max(0.0, arrived - self.begun - whole) / 2
+        first = len(trace.spans)
+        for name, begun, ended, detail, failure in spans:
+            times = min(arrived, origin + begun / 1e6), min(arrived, origin + ended / 1e6)
+            trace.spans.append((name, *times, detail, failure))
+        trace.remote = (*trace.remote, (first, len(trace.spans)))
 
 
 class Leaf(Struct):
@@ -213,20 +231,24 @@ def since(begun: float, name: str, detail: str = "", error: BaseException | None
     ended = now()
     if ended - begun < least:
         return
-    trace = _current.get()
-    if trace is None or trace.count >= MOST:
+    about = known()
+    if about is None or (trace := about.trace) is None or len(trace.spans) >= MOST:
         return
-    trace.count = number = trace.count + 1
-    failure = "" if error is None else _failure(type(error), error)
-    trace.spans.append((number, trace.inside, name, begun, ended, detail, failure))
+    trace.spans.append((name, begun, ended, detail, "" if error is None else failure_of(error)))
 
 
-def _failure(kind: type[BaseException], error: BaseException | None) -> str:
-    return error.code.value if isinstance(error, ServiceError) else kind.__name__
+def failure_of(error: BaseException | None) -> str:
+    """A code, or a class, and never what the error says; "" for none."""
+    if error is None:
+        return ""
+    return error.code.value if isinstance(error, ServiceError) else type(error).__name__
 
 
 class Recorder:
     """Begins and ends the traces of a process, and keeps the last `keep` of them.
+
+    Those that failed by our fault or took SLOW are kept by themselves, so many again: others don't push them out. Of
+    others no more than `keep` are kept in a second, which they would have pushed each other out in.
 
     `name` is that of the whole request here. `ratio` of the traces that begin here are sampled; `export` is given each
     sampled one, packed, when it has ended.
@@ -236,42 +258,49 @@ class Recorder:
         self, name: str, *, keep: int, ratio: float = 0.0, export: Callable[[bytes], None] | None = None
     ) -> None:
         self._name = name
+        self._keep = keep
         self._kept: deque[bytes] = deque(maxlen=keep)
+        self._remarkable: deque[bytes] = deque(maxlen=keep)
+        # How many more are kept until then, on now()'s clock.
+        self._left, self._until = 0, 0.0
         # Of the traces that begin here, those whose id's last digits are below it are sampled.
-        self._bound = int(ratio * (_CHANCE + 1)) if export else 0
+        self._bound = int(ratio * (CHANCE + 1)) if export else 0
         self._export = export
 
-    def begin(self, correlation_id: str, traceparent: str, ids: Ids, begun: float) -> Trace:
-        """Of a request that `end` ends. `ids` are its alone; `begun` is on now()'s clock."""
-        number = ids.number
+    def begin(self, correlation_id: str, traceparent: str, ids: Ids, at: float, begun: float) -> Trace:
+        """Of a request that `end` ends. `ids` are its alone; `at` is in Unix seconds, `begun` on now()'s clock."""
         parent = parsed(traceparent) if traceparent else None
         if parent is None:
-            trace_id, above, flags = ids.trace_id, 0, SAMPLED if number & _CHANCE < self._bound else 0
+            trace_id, above, flags = ids.trace_id, 0, SAMPLED if ids.chance < self._bound else 0
         else:
             trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
-        # Room above for the numbers of its spans; and it isn't zero, as a version is in it.
-        first_id = number >> 65
-        trace = Trace(correlation_id, trace_id, above, flags, first_id, self._name, time.time(), begun, [], [])
-        _current.set(trace)
-        return trace
+        return Trace(correlation_id, trace_id, above, flags, ids.first_id, self._name, at, begun, [])
 
     def end(self, trace: Trace, method: str, route: str, status: int, ended: float, *, keep: bool) -> None:
         """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
-        _current.set(None)
         if not keep:
             return
+        kept, sampled = self._kept, trace.flags & SAMPLED
+        if status >= 500 or ended - trace.begun >= SLOW:
+            kept = self._remarkable
+        elif ended >= self._until:
+            self._left, self._until = self._keep - 1, ended + 1.0
+        elif self._left > 0:
+            self._left -= 1
+        elif not sampled:
+            return
         trace.method, trace.route, trace.status = method, route, status
-        trace.spans.append((0, -1, trace.name, trace.begun, ended, trace.detail, trace.failure))
+        trace.spans.append((trace.name, trace.begun, ended, trace.detail, trace.failure))
         told = packed(trace)
-        self._kept.append(told)
-        if self._export is not None and trace.flags & SAMPLED:
+        kept.append(told)
+        if sampled and self._export is not None:
             self._export(told)
 
     def find(self, correlation_id: str) -> list[Trace]:
         """Those that are kept, the oldest first: a client may use one correlation id for many requests."""
         wanted = correlation_id.encode()
-        found = [unpacked(told) for told in self._kept if wanted in told]
-        return [trace for trace in found if trace.correlation_id == correlation_id]
+        found = [unpacked(told) for told in (*self._kept, *self._remarkable) if wanted in told]
+        return sorted((trace for trace in found if trace.correlation_id == correlation_id), key=lambda trace: trace.at)
 
 
 @lru_cache(maxsize=1)  # it is checked where it comes in, and read where the trace begins
@@ -283,32 +312,28 @@ def parsed(traceparent: str) -> Parent | None:
     return Parent(match["trace"], int(match["span"], 16), int(match["flags"], 16) & SAMPLED)
 
 
+def under_way() -> Trace | None:
+    """Of the request that this is part of; outside one there is none."""
+    about = known()
+    return None if about is None else about.trace
+
+
 def trace_id() -> str:
     """Of the request that is under way, in hexadecimal; "" outside one."""
-    trace = _current.get()
+    trace = under_way()
     return "" if trace is None else trace.trace_id
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """What runs inside is no part of the request."""
-    token = _current.set(None)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def be(name: str, detail: str) -> None:
     """Says what the whole of this request is, where that isn't known when it begins."""
-    trace = _current.get()
+    trace = under_way()
     if trace is not None:
         trace.name, trace.detail = name, detail
 
 
 def failed(code: str) -> None:
     """Says what the whole of this request came to, where no exception does."""
-    trace = _current.get()
+    trace = under_way()
     if trace is not None:
         trace.failure = code
 
@@ -321,13 +346,14 @@ def service(module: str) -> str:
 
 def reply() -> bytes:
     """The spans so far, to go back with the reply; b"" outside a request."""
-    trace = _current.get()
+    trace = under_way()
     if trace is None:
         return b""
-    origin = trace.begun
-    spans = [(0, -1, trace.name, 0, int((now() - origin) * 1e6), trace.detail, trace.failure)]
-    for number, parent, name, begun, ended, detail, failure in trace.spans[: MOST_IN_REPLY - 1]:
-        spans.append((number, parent, name, int((begun - origin) * 1e6), int((ended - origin) * 1e6), detail, failure))
+    origin, whole = trace.begun, (trace.name, trace.begun, now(), trace.detail, trace.failure)
+    spans = [
+        (name, int((begun - origin) * 1e6), int((ended - origin) * 1e6), detail, failure)
+        for name, begun, ended, detail, failure in (*trace.spans[: MOST_IN_REPLY - 1], whole)
+    ]
     return _write_reply(spans)
 
 
@@ -337,20 +363,19 @@ def server_timing(trace: Trace, *, parts: bool) -> bytes:
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
     tenths = int((now() - trace.begun) * 10_000 + 0.5)
-    told = _GATEWAY[tenths] if tenths < _MOST_TENTHS else _long("gateway", tenths)
+    told = _GATEWAY[tenths] if tenths < _MOST_TENTHS else _text("gateway", tenths)
     if not parts:
         return told
     sums: dict[str, float] = {}
-    for span in trace.spans + trace.remote if trace.remote else trace.spans:
-        took = span[4] - span[3]
-        if took >= LEAST_TOLD:
-            name = span[2]
-            label = _LABELS[name] if name in _LABELS else _label(name)
-            sums[label] = sums[label] + took if label in sums else took
+    for name, begun, ended, _, _ in trace.spans:
+        label = _LABELS[name]
+        sums[label] = sums[label] + ended - begun if label in sums else ended - begun
     for label, seconds in sums.items():
-        if label:
-            tenths = int(seconds * 10_000 + 0.5)
-            told += _PARTS[label][tenths] if tenths < _MOST_TENTHS else b", " + _long(label, tenths)
+        tenths = int(seconds * 10_000 + 0.5)
+        try:
+            told += _PARTS[label][tenths]
+        except IndexError:
+            told += _part(label, tenths)
     return told
 
 
@@ -358,27 +383,36 @@ def server_timing(trace: Trace, *, parts: bool) -> bytes:
 _MOST_TENTHS = 500
 
 
-def _long(label: str, tenths: int) -> bytes:
+def _text(label: str, tenths: int) -> bytes:
     return b"%s;dur=%d.%d" % (label.encode(), *divmod(tenths, 10))
 
 
-def _short(label: str) -> list[bytes]:
-    return [_long(label, tenths) for tenths in range(_MOST_TENTHS)]
+def _part(label: str, tenths: int) -> bytes:
+    """With what is before it; nothing for 0.0."""
+    return b", " + _text(label, tenths) if label and tenths else b""
 
 
-_GATEWAY = _short("gateway")
-_PARTS = {label: [b", " + told for told in _short(label)] for label in _TIMINGS.values()}
-# By the span's name. A name that isn't here came back with the reply of a service.
-_LABELS = dict(_TIMINGS)
-_MOST_LABELS = 64
+def _parts(label: str) -> list[bytes]:
+    return [_part(label, tenths) for tenths in range(_MOST_TENTHS)]
 
 
-def _label(name: str) -> str:
-    """The empty text where the name is told of nothing; so are all, once there are more than any code has."""
-    label = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else ""
-    if len(_LABELS) >= _MOST_LABELS:
-        return ""
-    if label not in _PARTS and label:
-        _PARTS[label] = [b", " + told for told in _short(label)]
-    _LABELS[name] = label
-    return label
+_GATEWAY = [_text("gateway", tenths) for tenths in range(_MOST_TENTHS)]
+_PARTS = {label: _parts(label) for label in ("", *_TIMINGS.values())}
+
+
+class _Labels(dict[str, str]):
+    """By the span's name. One that isn't here is a service's, or came back with the reply of one."""
+
+    MOST = 64
+
+    def __missing__(self, name: str) -> str:
+        """The empty text where the name is told of nothing; so are all, once there are more than any code has."""
+        if len(self) >= self.MOST:
+            return ""
+        label = self[name] = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else ""
+        if label not in _PARTS:
+            _PARTS[label] = _parts(label)
+        return label
+
+
+_LABELS = _Labels(_TIMINGS)

@@ -16,7 +16,7 @@ from loguru import logger
 from eventboard.platform import context, tracing
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.logs import Log, Served, told_path
+from eventboard.platform.logs import Log, told_path
 from eventboard.platform.metrics import Metrics, rejections
 from eventboard.platform.problems import MEDIA_TYPE, STATUS_CODES, bug, is_safe, problem
 from eventboard.platform.quotas import quota_headers
@@ -102,13 +102,14 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        ids = context.new_ids()
-        about, keyed = _context_of(scope, ids)
-        correlation_id = about.correlation_id
         gate, recorder = self._gate, self._recorder
         status = 0
-        begun = tracing.now()
-        trace = None if recorder is None else recorder.begin(correlation_id, about.traceparent, ids, begun)
+        at, begun = time.time(), tracing.now()
+        ids = context.new_ids()
+        correlation_id, traceparent, tracestate, keyed = _told_by(scope)
+        correlation_id = correlation_id or ids.correlation_id
+        trace = None if recorder is None else recorder.begin(correlation_id, traceparent, ids, at, begun)
+        about = context.Context(correlation_id, traceparent, None, tracestate, context.Notes(), trace)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -146,10 +147,7 @@ class Front:
                 route = scope.get("path_template", "")
                 self._requests.observe(seconds, method, route, status or "")
                 if self._log is not None:
-                    trace_id = "" if trace is None else trace.trace_id
-                    self._log.request(
-                        Served(scope["method"], scope["raw_path"], status, seconds, about, trace_id, time.time())
-                    )
+                    self._log.request(scope, status, at + seconds, seconds, about)
                 if recorder is not None and trace is not None:
                     recorder.end(trace, method, route, status, ended, keep=not scope["path"].startswith(UNASKED))
 
@@ -178,8 +176,8 @@ def _takes_key(scope: Any) -> bool:
     return handler is None or getattr(handler.opt.get("operation"), "keyed", False)
 
 
-def _context_of(scope: Scope, ids: context.Ids) -> tuple[context.Context, bool]:
-    """The correlation id, the client's or a new one; the client's trace context; whether a key was sent."""
+def _told_by(scope: Scope) -> tuple[str, str, str, bool]:
+    """The client's correlation id and trace context, "" where there is none; whether a key was sent."""
     correlation_id = traceparent = tracestate = ""
     keyed, parents = False, 0
     for name, value in scope["headers"]:
@@ -197,8 +195,7 @@ def _context_of(scope: Scope, ids: context.Ids) -> tuple[context.Context, bool]:
             keyed = True
     if not traceparent or not context.TRACESTATE.fullmatch(tracestate):
         tracestate = ""
-    about = context.Context(correlation_id or ids.correlation_id, traceparent, tracestate=tracestate)
-    return about, keyed
+    return correlation_id, traceparent, tracestate, keyed
 
 
 def with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
