@@ -6,7 +6,6 @@ since an earlier look is cut.
 
 import socket
 import struct
-from functools import lru_cache
 from typing import Any
 
 from loguru import logger
@@ -67,15 +66,13 @@ class Cycle(RequestResponseCycle):
         """As it goes over the wire; b"" for what is out of the ordinary."""
         if message["type"] != "http.response.start" or self.scope["method"] == "HEAD" or not self.keep_alive:
             return b""
-        head, length = STATUS_LINE[message["status"]], b""
         headers = [*self.default_headers, *message["headers"]]
-        for name, value in headers:
-            begin = _begin_of(name)
-            if not begin:
-                return b""
-            if begin == b"content-length: ":
-                length = value
-            head += begin + value + b"\r\n"
+        length = dict(headers).get(b"content-length", b"")
+        try:
+            lines = [_BEGINS[name] + value for name, value in headers]
+        except KeyError:
+            return b""
+        head = STATUS_LINE[message["status"]] + b"\r\n".join([*lines, b""])
         # The end of a line inside of one would begin another header, or another answer.
         ends = len(headers) + 1
         plain = head.count(b"\r") == head.count(b"\n") == ends and len(head.translate(None, _CONTROL)) == len(head)
@@ -85,11 +82,21 @@ class Cycle(RequestResponseCycle):
         return head + b"\r\n"
 
 
-@lru_cache(maxsize=256)
-def _begin_of(name: bytes) -> bytes:
-    """Of a header's line; b"" for a name that is uncommon, or none."""
-    lower = name.lower()
-    return b"" if lower in _UNCOMMON or HEADER_RE.search(name) else lower + b": "
+class _Begins(dict[bytes, bytes]):
+    """Of headers' lines, by their names. Raises KeyError for a name that is uncommon, or none."""
+
+    MOST = 256
+
+    def __missing__(self, name: bytes) -> bytes:
+        lower = name.lower()
+        if lower in _UNCOMMON or HEADER_RE.search(name):
+            raise KeyError(name)
+        if len(self) < self.MOST:
+            self[name] = lower + b": "
+        return lower + b": "
+
+
+_BEGINS = _Begins()
 
 
 class HeadersTooLargeError(Exception):

@@ -73,9 +73,9 @@ class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 # A request that has ended, for its line: method, path as it was sent, status, when it ended in Unix seconds, how many
-# seconds it took; its correlation id and trace id; of its notes operation, caller, code and cause. No more of it is
+# seconds it took; and its correlation id and trace id, of its notes operation, caller, code and cause. No more of it is
 # held: memory that goes back at once is still in the cache when the next request gets it.
-Served = tuple[str, bytes, int, float, float, str, str, str, Any, str, str]
+Served = tuple[str, bytes, int, float, float, tuple[str, str, str, Any, str, str]]
 
 
 class Writer:
@@ -167,12 +167,12 @@ class Log:
         if status < self._least:
             return
         notes, trace_id = of.notes, "" if of.trace is None else of.trace.trace_id
-        ids = of.correlation_id, trace_id
-        noted = notes.operation, notes.caller, notes.code, notes.cause
-        self._writer.put((scope["method"], scope["raw_path"], status, at, seconds, *ids, *noted))
+        about = (of.correlation_id, trace_id, notes.operation, notes.caller, notes.code, notes.cause)
+        self._writer.put((scope["method"], scope["raw_path"], status, at, seconds, about))
 
     def _line(self, served: Served) -> bytes:
-        method, raw_path, status, ended, seconds, correlation_id, trace_id, operation, caller, code, cause = served
+        method, raw_path, status, ended, seconds, about = served
+        correlation_id, trace_id, operation, caller, code, cause = about
         level = "WARNING" if status >= 500 else "INFO"
         milliseconds = seconds * 1000
         at = datetime.fromtimestamp(ended, UTC)

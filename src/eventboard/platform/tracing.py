@@ -269,10 +269,8 @@ class Recorder:
 
     def begin(self, correlation_id: str, traceparent: str, ids: Ids, at: float, begun: float) -> Trace:
         """Of a request that `end` ends. `ids` are its alone; `at` is in Unix seconds, `begun` on now()'s clock."""
-        parent = parsed(traceparent) if traceparent else None
-        if parent is None:
-            trace_id, above, flags = ids.trace_id, 0, SAMPLED if ids.chance < self._bound else 0
-        else:
+        trace_id, above, flags = ids.trace_id, 0, SAMPLED if ids.chance < self._bound else 0
+        if traceparent and (parent := parsed(traceparent)) is not None:
             trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
         return Trace(correlation_id, trace_id, above, flags, ids.first_id, self._name, at, begun, [])
 
