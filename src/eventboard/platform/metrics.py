@@ -24,8 +24,9 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds. OpenTelemetry's buckets for HTTP, and two below: a read by key takes a millisecond.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
-# Seconds in which what a histogram observes gathers until it is counted, and that another worker waits for it.
-GATHER, PATIENCE = 0.01, 0.02
+# What a histogram observes gathers until there is so much of it, or the server ticks: ten times a second. Seconds that
+# another worker waits for that.
+_AT_ONCE, PATIENCE = 64, 0.15
 
 # Half of a worker's part are numbers; the other half says whose they are, a line for each series, after its length.
 _NUMBERS = PART // 2 // 8
@@ -105,9 +106,10 @@ class Histogram(Family):
 
     def observe(self, seconds: float, *labels: str | int) -> None:
         """It is counted with others, soon: between other work that takes five times as long."""
-        self._observed[labels].append(seconds)
-        if not self._metrics.counting:
-            self._metrics.count_soon()
+        observed = self._observed[labels]
+        observed.append(seconds)
+        if len(observed) >= _AT_ONCE:
+            self.count()
 
     def count(self) -> None:
         """What was observed."""
@@ -143,8 +145,6 @@ class Metrics:
         self._directory = mine[_NUMBERS * 8 :]
         self._families: dict[str, Family] = {}
         self._samples: list[Callable[[], None]] = []
-        # Whether what histograms observe is about to be counted.
-        self.counting = False
         # What the one before, in this place, has counted.
         self._left = {(series.name, series.labels): series for series in _entries(mine)}
         self._next = max((series.index + series.size for series in self._left.values()), default=0)
@@ -172,20 +172,12 @@ class Metrics:
         self._samples.append(sample)
 
     def sample(self) -> None:
-        self._count()
+        self.count()
         for sample in self._samples:
             sample()
 
-    def count_soon(self) -> None:
-        """At once, where no event loop runs."""
-        try:
-            asyncio.get_running_loop().call_later(GATHER, self._count)
-            self.counting = True
-        except RuntimeError:
-            self._count()
-
-    def _count(self) -> None:
-        self.counting = False
+    def count(self) -> None:
+        """What histograms have observed. It is called ten times a second, and before this process tells them."""
         for family in self._families.values():
             if isinstance(family, Histogram):
                 family.count()
