@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -64,11 +64,24 @@ class Passwords:
             )
         self._pending += 1
         loop = asyncio.get_running_loop()
-        # Given back when the thread is done with it, not when a caller has stopped waiting.
-        future = self._threads.submit(work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
-        with Leaf(PASSWORD):
-            return await asyncio.wrap_future(future)
+        told: asyncio.Future[Result] = loop.create_future()
 
-    def _done(self) -> None:
-        self._pending -= 1
+        def done(future: Future[Result]) -> None:
+            # Given back when the thread is done with it, not when a caller has stopped waiting.
+            self._pending -= 1
+            if told.cancelled():
+                return
+            try:
+                told.set_result(future.result())
+            except BaseException as error:  # noqa: BLE001 - told to who waits
+                told.set_exception(error)
+
+        # asyncio.wrap_future() and a callback of ours would wake the loop twice, in the middle of the next hash.
+        future = self._threads.submit(work)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done, future))
+        with Leaf(PASSWORD):
+            try:
+                return await told
+            except asyncio.CancelledError:
+                future.cancel()
+                raise
