@@ -96,6 +96,7 @@ def _method(
     async def call(request: Any) -> Any:
         about = context.current()
         about.notes.operation = operation.name
+        # What a Span does, by hand: every request comes by here.
         trace = about.trace
         begun = now()
         try:
