@@ -26,7 +26,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 
 
 # What a histogram observes gathers until there is so much of it, or the server ticks: ten times a second. Seconds that
 # another worker waits for that.
-_AT_ONCE, PATIENCE = 64, 0.15
+_AT_ONCE, PATIENCE = 64, 0.25
 
 # Half of a worker's part are numbers; the other half says whose they are, a line for each series, after its length.
 _NUMBERS = PART // 2 // 8
