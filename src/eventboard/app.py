@@ -1,7 +1,7 @@
 """The composition root: a target chooses which modules run here and which are reached over HTTP, and nothing else."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -73,13 +73,11 @@ class Resource(Protocol):
 class Application(Struct, frozen=True):
     """`gate` is how the server tells it that the process is about to end.
 
-    `admin` is for operators and tells of all workers, `own` of this one alone. `tick` wants to be called ten times a
-    second, in the server's loop.
+    `admin` is for operators and tells of all workers, `own` of this one alone.
     """
 
     asgi: App
     gate: Gate
-    tick: Callable[[], None]
     admin: App
     own: App
 
@@ -190,7 +188,7 @@ def build(
         front = Front(app, gate, refuse_as_problem, headers, metrics, recorder, log, timed=True)
     else:
         front = Front(mount(app, rpc), gate, refuse_as_failure, {}, metrics, recorder, log)
-    return Application(front, gate, metrics.count, admin, Admin(told))
+    return Application(front, gate, admin, Admin(told))
 
 
 class _Parts:

@@ -166,7 +166,6 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._sides = sides
         self._gate = app.gate
-        self._tick = app.tick
         self._drain = settings.drain
         self._grace = settings.grace
         self._announce = announce
@@ -204,7 +203,6 @@ class _Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.look(now, patience=self._client_timeout)
-        self._tick()
         for side in self._sides:
             await side.on_tick(counter)
         return await super().on_tick(counter)

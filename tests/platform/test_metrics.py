@@ -59,7 +59,6 @@ def test_two_workers(sharing: Sharing) -> None:
         metrics.gauge("sum", "Is.").set(number + 1)
         metrics.gauge("max", "Is.", of_workers="max").set(number + 1)
         metrics.gauge("min", "Is.", of_workers="min").set(number + 1)
-        metrics.count()
     assert numbers(workers[0]) == numbers(workers[1])
     told = numbers(workers[0])
     assert [told['c_total{name="a"}'], told['c_total{name="b"}']] == [3, 3]
@@ -73,7 +72,6 @@ def test_worker_replaced(sharing: Sharing) -> None:
     before.counter("c_total", "Counts.", ("name",)).add("a", by=5)
     before.histogram("h_seconds", "Lasts.").observe(1)
     before.gauge("g", "Is.").set(7)
-    before.count()
     other = Metrics(sharing.place(1))
     after = Metrics(sharing.place(0))
     # What it would have declared already when it is asked, in another order.
@@ -82,7 +80,6 @@ def test_worker_replaced(sharing: Sharing) -> None:
     counter = after.counter("c_total", "Counts.", ("name",))
     counter.add("b")
     counter.add("a")
-    after.count()
     for metrics in (other, after):
         metrics.counter("c_total", "Counts.", ("name",))
         metrics.histogram("h_seconds", "Lasts.")

@@ -5,7 +5,6 @@ that whichever is asked adds up all of them. A part outlives its worker: who tak
 One request's histogram costs less than a microsecond (docs/decisions/0013-metrics-in-shared-memory.md).
 """
 
-import asyncio
 import mmap
 from bisect import bisect_left
 from collections import defaultdict
@@ -23,10 +22,6 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # Seconds. OpenTelemetry's buckets for HTTP, and two below: a read by key takes a millisecond.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-
-# What a histogram observes gathers until there is so much of it, or the server ticks: ten times a second. Seconds that
-# another worker waits for that.
-_AT_ONCE, PATIENCE = 64, 0.25
 
 # Half of a worker's part are numbers; the other half says whose they are, a line for each series, after its length.
 _NUMBERS = PART // 2 // 8
@@ -100,26 +95,11 @@ class Histogram(Family):
     kind = "histogram"
     size = len(BOUNDS) + 2
 
-    def __init__(self, metrics: "Metrics", name: str, help_: str, labels: Labels) -> None:
-        super().__init__(metrics, name, help_, labels)
-        self._observed: defaultdict[tuple[str | int, ...], list[float]] = defaultdict(list)
-
     def observe(self, seconds: float, *labels: str | int) -> None:
-        """It is counted with others, soon: between other work that takes five times as long."""
-        observed = self._observed[labels]
-        observed.append(seconds)
-        if len(observed) >= _AT_ONCE:
-            self.count()
-
-    def count(self) -> None:
-        """What was observed."""
+        index = self._at[labels] if labels in self._at else self.index(labels)
         numbers = self._numbers
-        for labels, observed in self._observed.items():
-            index = self.index(labels)
-            for seconds in observed:
-                numbers[index + bisect_left(BOUNDS, seconds)] += 1.0
-            numbers[index + _SUM] += sum(observed)
-        self._observed.clear()
+        numbers[index + bisect_left(BOUNDS, seconds)] += 1.0
+        numbers[index + _SUM] += seconds
 
     def lines(self, labels: Labels, values: Sequence[float]) -> Iterator[str]:
         total = 0.0
@@ -139,7 +119,6 @@ class Metrics:
     def __init__(self, place: Place | None = None) -> None:
         memory = memoryview(mmap.mmap(-1, PART) if place is None else place.map())
         self._parts = [memory[start : start + PART] for start in range(0, len(memory), PART)]
-        self.shared = len(self._parts) > 1
         mine = self._parts[0 if place is None else place.number]
         self.numbers = mine[: _NUMBERS * 8].cast("d")
         self._directory = mine[_NUMBERS * 8 :]
@@ -172,15 +151,8 @@ class Metrics:
         self._samples.append(sample)
 
     def sample(self) -> None:
-        self.count()
         for sample in self._samples:
             sample()
-
-    def count(self) -> None:
-        """What histograms have observed. It is called ten times a second, and before this process tells them."""
-        for family in self._families.values():
-            if isinstance(family, Histogram):
-                family.count()
 
     def place(self, family: Family, labels: Labels) -> int:
         left = self._left.get((family.name, labels))
@@ -232,9 +204,6 @@ class Metrics:
 
 def metrics_page(metrics: Metrics) -> Page:
     async def answer(_: Query) -> Answer:
-        if metrics.shared:
-            # What the other workers have observed before somebody asked is counted then.
-            await asyncio.sleep(PATIENCE)
         return Answer(metrics.text(), MEDIA_TYPE)
 
     return Page(answer)

@@ -49,8 +49,6 @@ class ProcessWatch:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        # What comes after is counted by nobody.
-        self._metrics.sample()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
