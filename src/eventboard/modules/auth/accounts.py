@@ -80,9 +80,10 @@ class Accounts(Part):
                 raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
             await tally.succeeded()
             user_id, checked_hash = user["id"], user["password_hash"]
-            values, refresh_token = self._new_session(user_id, command.organization_id)
-            values["checked_hash"] = checked_hash
-            values["new_hash"] = await self._passwords.renewed(checked_hash, command.password)
+            new_hash = await self._passwords.renewed(checked_hash, command.password)
+            values, refresh_token = self._new_session(
+                user_id, command.organization_id, checked_hash=checked_hash, new_hash=new_hash
+            )
             member = await self._database.row(None, user_id, store.BEGIN_SESSION, **values)
             if member is None:
                 return None

@@ -52,8 +52,15 @@ class Part:
         (member,) = await connection.all(store.BEGIN_SESSION, **values)
         return self._begun(member, values["session_id"], refresh_token)
 
-    def _new_session(self, user_id: UUID, organization_id: UUID | None) -> tuple[dict[str, Any], str]:
-        """The values of BEGIN_SESSION, which checks no hash by these; and its refresh token."""
+    def _new_session(
+        self,
+        user_id: UUID,
+        organization_id: UUID | None,
+        *,
+        checked_hash: str | None = None,
+        new_hash: str | None = None,
+    ) -> tuple[dict[str, Any], str]:
+        """The values of BEGIN_SESSION, and its refresh token."""
         refresh_token = new_token()
         return {
             "session_id": uuid7(),
@@ -62,8 +69,8 @@ class Part:
             "lifetime": self._lifetimes.session,
             "longest": self._lifetimes.longest_session,
             "hash": fingerprint(refresh_token),
-            "checked_hash": None,
-            "new_hash": None,
+            "checked_hash": checked_hash,
+            "new_hash": new_hash,
         }, refresh_token
 
     def _begun(self, member: Any, session_id: UUID, refresh_token: str) -> Session:
