@@ -86,7 +86,7 @@ class Writer:
         self._most = most
         self._lines: deque[bytes | Served] = deque()
         self._some = threading.Event()
-        self._told_of_some = self._closed = False
+        self._closed = False
         self._told = 0
         self.dropped = 0
         # The line of a request. Many at once take half as long as each at its time, between other work.
@@ -100,8 +100,7 @@ class Writer:
         """Never waits."""
         if len(self._lines) < self._most:
             self._lines.append(line)
-            if not self._told_of_some:
-                self._told_of_some = True
+            if not self._some.is_set():
                 self._some.set()
         else:
             self.dropped += 1
@@ -118,7 +117,6 @@ class Writer:
             self._some.wait()
             last = self._closed
             self._some.clear()
-            self._told_of_some = False
             batch = [self._lines.popleft() for _ in range(len(self._lines))]
             self._write([self.line(each) if isinstance(each, tuple) else each for each in batch])
             if dropped := self.dropped - self._told:
