@@ -9,7 +9,7 @@ import pytest
 from eventboard.platform import context, tracing
 from eventboard.platform.context import Context, new_ids
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.tracing import AROUND, ATTEMPT, MOST, SLOW, Attempt, Leaf, Recorder, Span, Trace, parsed
+from eventboard.platform.tracing import ATTEMPT, MOST, SLOW, Attempt, Recorder, Span, Trace, parsed
 from tests.support.traces import request
 
 TRACE, SPAN = "a" * 32, "b" * 16
@@ -105,14 +105,13 @@ def test_failure(recorder: Recorder, error: BaseException, failure: str) -> None
     assert told(recorded(recorder)) == [("failing", "Gateway", "", failure), ("Gateway", "", "", "")]
 
 
-def test_leaf(recorder: Recorder) -> None:
-    """Nothing is inside of it. What is too short to be told is left out where that is asked for."""
+def test_since(recorder: Recorder) -> None:
+    """A span that is told of when it has ended; one that is too short isn't, where that is asked for."""
     with request(recorder):
-        with Span("outer"), Leaf("inner", "detail"):
-            pass
+        with Span("outer"):
+            tracing.since(tracing.now(), "inner", "detail")
         tracing.since(tracing.now(), "short", least=60)
-        with pytest.raises(ValueError, match="secret"), Leaf("failing"):
-            raise ValueError("secret")
+        tracing.since(tracing.now(), "failing", error=ValueError("secret"))
     assert told(recorded(recorder)) == [
         ("inner", "outer", "detail", ""),
         ("outer", "Gateway", "", ""),
@@ -168,16 +167,13 @@ def test_outside_any_request() -> None:
 
 
 def test_many_spans(recorder: Recorder) -> None:
-    """A request that goes on and on is recorded up to a bound; what is around all of it is, too."""
-    with request(recorder), Span("around"):
+    """A request that goes on and on is recorded up to a bound."""
+    with request(recorder):
         for _ in range(2 * MOST):
             tracing.since(tracing.now(), "again")
-    assert [name for name, *_ in told(recorded(recorder))] == ["again"] * MOST + ["around", "Gateway"]
-    with request(recorder, "walk.2"):
-        for _ in range(2 * MOST):
             with Span("again"):
                 pass
-    assert len(recorded(recorder, "walk.2").spans) == MOST + AROUND + 1
+    assert [name for name, *_ in told(recorded(recorder))] == ["again"] * MOST + ["Gateway"]
 
 
 def test_bounded_buffer(recorder: Recorder) -> None:
@@ -218,6 +214,11 @@ def test_more_in_a_second_than_are_kept() -> None:
     with request(recorder, "sampled", f"00-{TRACE}-{SPAN}-01", took=0.0):
         pass
     assert len(exported) == len(recorder.find("sampled")) == 1
+    unexported = Recorder("Gateway", keep=1)
+    for name in ("first", "sampled"):
+        with request(unexported, name, f"00-{TRACE}-{SPAN}-01", took=0.0):
+            pass
+    assert [len(unexported.find(name)) for name in ("first", "sampled")] == [1, 0]
     with request(recorder, "later", took=0.0) as trace:
         trace.begun += 1
     assert len(recorder.find("later")) == 1
@@ -258,7 +259,13 @@ def _reply_of(recorder: Recorder, traceparent: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "reply", [None, "", "x", "[1]", '[["a"]]', "{}", "\xe4", "[" * 10_000, '[[1,-1,"a",0,1,"",""]]']
+    "reply",
+    [
+        *(None, "", "x", "[1]", '[["a"]]', "{}", "\xe4", "[" * 10_000),
+        '[[1,-1,"of another version",0,1,"",""]]',
+        '[["begun before it came",-1,1,"",""]]',
+        f'[["never ended",0,1{"0" * 400},"",""]]',
+    ],
 )
 def test_reply_that_cannot_be_read(recorder: Recorder, reply: str | None) -> None:
     """It is left alone: the answer that it came with is good."""
@@ -271,6 +278,20 @@ def test_reply_of_another_clock(recorder: Recorder) -> None:
     """Of a service that says it took longer than its answer, no span ends after the attempt."""
     with request(recorder), Attempt(ATTEMPT, "1") as attempt:
         attempt.adopt('[["Database query",3000000,9000000,"",""],["Events Service",0,9000000,"",""]]')
+    assert [span[:2] for span in told(recorded(recorder))] == [
+        ("Database query", "Events Service"),
+        ("Events Service", ATTEMPT),
+        (ATTEMPT, "Gateway"),
+        ("Gateway", ""),
+    ]
+
+
+def test_reply_of_a_span_that_ended_before_it_began(recorder: Recorder) -> None:
+    """It took no time, and is inside of the attempt."""
+    with request(recorder) as trace, Attempt(ATTEMPT, "1") as attempt:
+        attempt.adopt('[["Database query",9000000,1,"",""],["Events Service",0,9000000,"",""]]')
+        timing = tracing.server_timing(trace, parts=True)
+    assert b"db" not in timing
     assert [span[:2] for span in told(recorded(recorder))] == [
         ("Database query", "Events Service"),
         ("Events Service", ATTEMPT),

@@ -9,7 +9,7 @@ from eventboard.platform import context
 from eventboard.platform.contract import Operation, operations
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import failure_of, now
+from eventboard.platform.tracing import now
 
 Contract = TypeVar("Contract")
 
@@ -96,7 +96,7 @@ def _method(
     async def call(request: Any) -> Any:
         about = context.current()
         about.notes.operation = operation.name
-        # What a Span does, by hand: every request comes by here.
+        # What a Span does, with the same looks at the clock.
         trace = about.trace
         begun = now()
         try:
@@ -104,12 +104,12 @@ def _method(
         except BaseException as error:
             ended = now()
             if trace is not None:
-                trace.spans.append((name, begun, ended, operation.name, failure_of(error)))
+                trace.record(name, begun, ended, operation.name, error)
             calls.failed(operation, ended - begun, error)
             raise
         ended = now()
         if trace is not None:
-            trace.spans.append((name, begun, ended, operation.name, ""))
+            trace.record(name, begun, ended, operation.name)
         calls.answered(operation, ended - begun, result)
         return result
 

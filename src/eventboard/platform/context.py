@@ -15,6 +15,7 @@ TRACESTATE = re.compile(r"[\t\x20-\x7e]{0,512}")
 # The bits of a random UUID, and those that say that it is one (RFC 9562, section 5.4).
 _RANDOM = ~(0xF << 76 | 0x3 << 62)
 _VERSION_4 = 0x4 << 76 | 0x2 << 62
+# The last of them, seven bytes.
 CHANCE = (1 << 56) - 1
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

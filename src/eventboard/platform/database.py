@@ -20,7 +20,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
 from eventboard.platform.pool import PLANNED_ONCE, Connections, Held, Pool, roll_back
-from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Leaf, now, since
+from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Span, now, since
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 # What a statement writes first, where FOR and DO begin clauses; and the tables that it reads.
@@ -103,17 +103,17 @@ class Connection:
         self.last = ""
 
     async def all(self, statement: Statement, **values: Any) -> list[Any]:
-        with Leaf(QUERY, statement.summary):
+        with Span(QUERY, statement.summary):
             rows: list[Any] = await self._raw.fetch(statement.sql, *statement.arguments(values))
             return rows
 
     async def one(self, statement: Statement, **values: Any) -> Any | None:
         """The first row, or None."""
-        with Leaf(QUERY, statement.summary):
+        with Span(QUERY, statement.summary):
             return await self._raw.fetchrow(statement.sql, *statement.arguments(values))
 
     async def run(self, statement: Statement, **values: Any) -> None:
-        with Leaf(QUERY, statement.summary):
+        with Span(QUERY, statement.summary):
             await self._raw.execute(statement.sql, *statement.arguments(values))
 
 
@@ -193,7 +193,7 @@ class Database:
         held = None
         try:
             held = await self._pool.take()
-            with Leaf(QUERY, statement.summary):
+            with Span(QUERY, statement.summary):
                 await held.raw.execute(f"{_begin(organization, user)}; {statement.inlined(**values)}; COMMIT")
         except BaseException as error:
             await _undo(self._pool, held, error)
@@ -244,7 +244,7 @@ class _Transaction:
         try:
             held = self._held = await self._pool.take()
             connection = self._connection = Connection(held.raw)
-            with Leaf(self._span):
+            with Span(self._span):
                 said: str = await held.raw.execute(self._begin)
             if self._locks:
                 connection.found = _found(said)
@@ -259,7 +259,7 @@ class _Transaction:
             return
         last = self._connection.last
         try:
-            with Leaf(RECORD if last and self._locks else COMMIT):
+            with Span(RECORD if last and self._locks else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
             await _undo(self._pool, self._held, failure)
@@ -311,7 +311,7 @@ async def _settle(
     held: Held, organization: UUID | None, user: UUID | None, milliseconds: int, *, planned_anew: bool = False
 ) -> None:
     held.timeout = None
-    with Leaf(BEGIN):
+    with Span(BEGIN):
         await held.raw.fetchrow(
             "SELECT set_config('eventboard.organization_id', $1, false), set_config('eventboard.user_id', $2, false),"
             " set_config('statement_timeout', $3, false), set_config('plan_cache_mode', $4, false)",

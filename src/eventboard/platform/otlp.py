@@ -153,7 +153,8 @@ def _add(told: trace_pb2.ScopeSpans, trace: Trace) -> None:
         span = told.spans.add()
         if parent >= 0:
             span.MergeFromString(_part(name, detail, trace.spans[parent][3], failure))
-            span.parent_span_id = ids.get(parent, trace.first_id).to_bytes(8)
+            # Of one without length the clock may say that it is inside of what came back: then of the whole.
+            span.parent_span_id = ids.get(parent, ids[len(tree) - 1]).to_bytes(8)
         else:
             span.MergeFromString(_whole(name, detail, trace.method, trace.route, trace.status, failure))
             span.attributes.append(_attribute("eventboard.correlation_id", trace.correlation_id))

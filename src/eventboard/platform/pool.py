@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import CONNECTION, Leaf
+from eventboard.platform.tracing import CONNECTION, Span
 
 # Seconds until a client should come back when the database can't be reached.
 RETRY_AFTER = 1
@@ -133,7 +133,7 @@ class Connections:
                 held.uses += 1
                 return held
             await self.give_back(held)
-        with Leaf(CONNECTION):
+        with Span(CONNECTION):
             return await self._made()
 
     async def _made(self) -> Held:

@@ -12,7 +12,7 @@ from eventboard.platform import context
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.identity import Principal, Role, Verify, refused
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.tracing import STANDING, Leaf
+from eventboard.platform.tracing import STANDING, Span
 
 # Seconds: an answer this old is asked for anew, beside the request ...
 FRESH = 2.0
@@ -83,7 +83,7 @@ class StandingVerifier:
         if age >= FRESH:
             asking = self._asking.get(principal) or self._begin(principal)
             if age >= STALE:
-                with Leaf(STANDING):
+                with Span(STANDING):
                     await asyncio.wait([asking], timeout=PATIENCE)
                 answered = self._known.get(principal)
                 if answered is known:

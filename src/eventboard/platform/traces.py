@@ -56,8 +56,8 @@ def _merged(bodies: Sequence[bytes]) -> Answer:
 def _told(trace: Trace) -> ToldTrace:
     spans = [
         ToldSpan(place, parent, name, _milliseconds(begun - trace.begun), _milliseconds(ended - begun), detail, failure)
-        for (place, parent), (name, begun, ended, detail, failure) in zip(
-            enumerate(trace.tree()), trace.spans, strict=True
+        for place, (parent, (name, begun, ended, detail, failure)) in enumerate(
+            zip(trace.tree(), trace.spans, strict=True)
         )
     ]
     spans.sort(key=lambda span: (span.parent >= 0, span.begun))

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache, lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from eventboard.platform.context import CHANCE, Ids, known
 from eventboard.platform.errors import ServiceError
@@ -64,9 +64,9 @@ SAMPLED = 1
 
 now = time.perf_counter
 
-# Spans of one request, and as many more as can be around them; a request that waits and looks for its whole budget has
-# some two hundred. Of a reply's, which cross in a header, fewer.
-MOST, AROUND = 256, 16
+# Spans of one request; a request that waits and looks for its whole budget has some two hundred. Of a reply's, which
+# cross in a header, fewer.
+MOST = 256
 MOST_IN_REPLY = 64
 # Seconds: less is told as 0.0 milliseconds, or not at all.
 LEAST_TOLD = 0.00005
@@ -77,7 +77,8 @@ SLOW = 0.1
 # garbage collector.
 Recorded = tuple[str, float, float, str, str]
 # The same on the wire: the times are microseconds from the begin of the last one, which is the reply's whole.
-_Crossing = tuple[str, int, int, str, str]
+_Microseconds = Annotated[int, Meta(ge=0, le=1 << 53)]
+_Crossing = tuple[str, _Microseconds, _Microseconds, str, str]
 _read_reply = msgspec.json.Decoder(list[_Crossing]).decode
 _write_reply = msgspec.json.Encoder().encode
 
@@ -115,6 +116,12 @@ class Trace(Struct, array_like=True, gc=False):
     route: str = ""
     status: int = 0
 
+    def record(self, name: str, begun: float, ended: float, detail: str, error: BaseException | None = None) -> None:
+        """A span that has ended, where there is room for it."""
+        if len(self.spans) < MOST:
+            failure = "" if error is None else _failure(error)
+            self.spans.append((name, begun, ended, detail, failure))
+
     def tree(self) -> list[int]:
         """Of each span, once all have ended, the place of the one that it is inside of; of the whole it is -1.
 
@@ -136,14 +143,13 @@ class Trace(Struct, array_like=True, gc=False):
         """The id of each span that this process recorded, by its place."""
         remote = {place for begin, end in self.remote for place in range(begin, end)}
         own = [place for place in range(len(self.spans)) if place not in remote]
-        ids = {place: self.first_id + 1 + place for place in own}
-        ids[own[-1]] = self.first_id
+        ids = {place: self.first_id + place for place in own}
         attempts = (place for place in own if self.spans[place][0] == ATTEMPT)
         return ids | {place: self.attempt_id(number + 1) for number, place in enumerate(attempts)}
 
     def attempt_id(self, number: int) -> int:
         """An attempt's id, which the service is told before its place is known."""
-        return self.first_id + MOST + AROUND + number
+        return self.first_id + MOST + number
 
 
 # A kept trace as objects would be some fifty of them, cold when their memory is used again: that alone takes as long
@@ -171,9 +177,8 @@ class Span(Struct):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        trace = self.trace
-        if trace is not None and len(trace.spans) < MOST + AROUND:
-            trace.spans.append((self.name, self.begun, now(), self.detail, failure_of(error)))
+        if self.trace is not None:
+            self.trace.record(self.name, self.begun, now(), self.detail, error)
 
 
 class Attempt(Span):
@@ -202,45 +207,27 @@ class Attempt(Span):
         origin = self.begun + max(0.0, arrived - self.begun - whole) / 2
         first = len(trace.spans)
         for name, begun, ended, detail, failure in spans:
-            times = min(arrived, origin + begun / 1e6), min(arrived, origin + ended / 1e6)
-            trace.spans.append((name, *times, detail, failure))
+            begun_at = min(arrived, origin + begun / 1e6)
+            ended_at = min(arrived, origin + max(begun, ended) / 1e6)
+            trace.spans.append((name, begun_at, ended_at, detail, failure))
         trace.remote = (*trace.remote, (first, len(trace.spans)))
 
 
-class Leaf(Struct):
-    """A span with nothing inside: it takes half as long."""
-
-    name: str
-    detail: str = ""
-    begun: float = 0.0
-
-    def __enter__(self) -> None:
-        self.begun = now()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        since(self.begun, self.name, self.detail, error)
-
-
 def since(begun: float, name: str, detail: str = "", error: BaseException | None = None, *, least: float = 0.0) -> None:
-    """A span with nothing inside that ends now and began at `begun`, on now()'s clock; a Leaf takes twice as long.
+    """A span that ends now and began at `begun`, on now()'s clock; `with Span` takes twice as long.
 
     Less than `least` seconds aren't recorded.
     """
     ended = now()
     if ended - begun < least:
         return
-    about = known()
-    if about is None or (trace := about.trace) is None or len(trace.spans) >= MOST:
-        return
-    trace.spans.append((name, begun, ended, detail, "" if error is None else failure_of(error)))
+    trace = under_way()
+    if trace is not None:
+        trace.record(name, begun, ended, detail, error)
 
 
-def failure_of(error: BaseException | None) -> str:
-    """A code, or a class, and never what the error says; "" for none."""
-    if error is None:
-        return ""
+def _failure(error: BaseException) -> str:
+    """A code, or a class, and never what the error says."""
     return error.code.value if isinstance(error, ServiceError) else type(error).__name__
 
 
@@ -278,21 +265,21 @@ class Recorder:
         """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
         if not keep:
             return
-        kept, sampled = self._kept, trace.flags & SAMPLED
+        kept, export = self._kept, self._export if trace.flags & SAMPLED else None
         if status >= 500 or ended - trace.begun >= SLOW:
             kept = self._remarkable
         elif ended >= self._until:
             self._left, self._until = self._keep - 1, ended + 1.0
         elif self._left > 0:
             self._left -= 1
-        elif not sampled:
+        elif export is None:
             return
         trace.method, trace.route, trace.status = method, route, status
         trace.spans.append((trace.name, trace.begun, ended, trace.detail, trace.failure))
         told = packed(trace)
         kept.append(told)
-        if sampled and self._export is not None:
-            self._export(told)
+        if export is not None:
+            export(told)
 
     def find(self, correlation_id: str) -> list[Trace]:
         """Those that are kept, the oldest first: a client may use one correlation id for many requests."""

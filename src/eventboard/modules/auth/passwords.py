@@ -11,7 +11,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics, rejections
-from eventboard.platform.tracing import PASSWORD, Leaf
+from eventboard.platform.tracing import PASSWORD, Span
 
 Result = TypeVar("Result")
 
@@ -79,7 +79,7 @@ class Passwords:
         # asyncio.wrap_future() and a callback of ours would wake the loop twice, in the middle of the next hash.
         future = self._threads.submit(work)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(done, future))
-        with Leaf(PASSWORD):
+        with Span(PASSWORD):
             try:
                 return await told
             except asyncio.CancelledError:

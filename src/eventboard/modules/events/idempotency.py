@@ -24,7 +24,7 @@ from eventboard.platform.contract import KEY_FIELD, IdempotencyKey
 from eventboard.platform.database import Connection, Database, LockedError
 from eventboard.platform.errors import Code, FieldError, KeyStatus, ServiceError
 from eventboard.platform.identity import Principal
-from eventboard.platform.tracing import FIRST, IDEMPOTENCY, Leaf, Span
+from eventboard.platform.tracing import FIRST, IDEMPOTENCY, Span
 
 # Seconds that the outcome of a client's request is kept: promised.
 LIFETIME = 24 * 60 * 60
@@ -120,7 +120,7 @@ async def once(
                     "The first request with this idempotency key is still running.",
                     retry_after=RETRY_AFTER,
                 ) from None
-            with Leaf(FIRST):
+            with Span(FIRST):
                 await asyncio.sleep(min(look, left))
             look = min(2 * look, LONGEST_LOOK)
             # What is stored is final, and read without the lock, for which all who wait would have to queue.
