@@ -1,5 +1,6 @@
 """Runs Alembic, a branch for each module's schema; imported by what migrates, never by what serves."""
 
+import asyncio
 import io
 from collections.abc import Callable
 
@@ -38,7 +39,10 @@ async def _each(url: str, modules: tuple[str, ...], step: Callable[[Config], Non
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            # To wait inside of a statement would hold up who has the lock, while that makes an index CONCURRENTLY.
+            while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):
+                await connection.commit()
+                await asyncio.sleep(0.1)
             await connection.commit()
             for module in modules:
                 # The version table lives in the schema, so the schema is there before the first migration.

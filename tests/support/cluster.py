@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -70,6 +70,24 @@ def database(url: str, template: str = TEMPLATE) -> Iterator[str]:
         yield url_of(url, name)
     finally:
         asyncio.run(_execute(url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextmanager
+def empty_databases(url: str, options: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The URLs of those that can be made with their options here, dropped afterwards."""
+    made: dict[str, str] = {}
+    try:
+        for kind, chosen in options.items():
+            name = f"test_{uuid4().hex}"
+            try:
+                asyncio.run(_execute(url, f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY FILE_COPY {chosen}"))
+            except asyncpg.FeatureNotSupportedError:  # a PostgreSQL without ICU
+                continue
+            made[kind] = url_of(url, name)
+        yield made
+    finally:
+        for database in made.values():
+            asyncio.run(_execute(url, f"DROP DATABASE {urlsplit(database).path[1:]} WITH (FORCE)"))
 
 
 def url_of(url: str, name: str) -> str:

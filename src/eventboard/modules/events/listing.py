@@ -143,7 +143,7 @@ async def find(rows_of: RowsOf, caller: Principal, query: EventQuery) -> EventPa
     values = {
         "organization_id": caller.organization_id,
         "user_id": caller.user_id,
-        "search": _pattern(query.search or ""),
+        "search": pattern_of(query.search or ""),
         "start_date_from": query.start_date_from,
         "start_date_to": query.start_date_to,
         "after_value": place.value if place else None,
@@ -279,7 +279,7 @@ def _literal(status: Status) -> Any:
     return literal_column(f"'{status.value}'")
 
 
-def _pattern(search: str) -> str:
+def pattern_of(search: str) -> str:
     """An ILIKE pattern that finds the text itself: its wildcards are escaped."""
     escaped = search.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
