@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import column, text
 
-from eventboard.modules.auth.counters import BATCH, Count, Counters, DatabaseCounters, Step
+from eventboard.modules.auth.counters import BATCH, Count, Counters, DatabaseCounters, Question, Step
 from eventboard.modules.auth.redis_counters import RedisCounters
+from eventboard.modules.auth.store import beside_a_count
 from eventboard.platform.database import Database
 from eventboard.platform.errors import Code, ServiceError
 from tests.support.redis import RedisServer, needs_redis, redis_server
@@ -101,6 +103,35 @@ async def test_up_to_the_first_that_is_too_many(store: Store) -> None:
     assert made == [[1, 1, 1], [2, 2], [3]]
     back = [Step(key, 60, -1) for key in (KEY, OTHER, THIRD)]
     assert [count.total for count in await store.counters.add(*back)] == [2, 1, 0]
+
+
+async def test_question_beside_a_count(store: Store, database_url: str) -> None:
+    """It is answered whatever is counted, and counted is as without it."""
+    statement = beside_a_count(text("SELECT 1 / :by AS quotient WHERE :by < 5").columns(column("quotient")))
+    database = Database(database_url, role="eventboard_auth", size=1, connect_timeout=5)
+    await database.open()
+    steps = [Step(KEY, 60, 2), Step(OTHER, 60, most=1), Step(THIRD, 60)]
+    for by, quotient, made in ((1, 1, [2, 1, 1]), (9, None, [4, 2]), (2, 0, [6, 3])):
+        counts, answer = await store.counters.add_and_ask(steps, Question(database, statement, {"by": by}))
+        assert [count.total for count in counts] == made
+        assert (answer and answer["quotient"]) == quotient
+    assert all(59 <= count.ends_in <= 60.5 for count in counts)
+    counts, answer = await store.counters.add_and_ask([], Question(database, statement, {"by": 1}))
+    assert (counts, answer and answer["quotient"]) == ([], 1)
+    await database.close()
+
+
+async def test_question_that_cannot_be_answered(store: Store, database_url: str) -> None:
+    """Then nothing is counted."""
+    statement = beside_a_count(text("SELECT 1 / :by AS quotient").columns(column("quotient")))
+    database = Database(database_url, role="eventboard_auth", size=1, connect_timeout=5)
+    await database.open()
+    for by in (1, 0, 1):
+        question = Question(database, statement, {"by": by})
+        with nullcontext() if by else pytest.raises(asyncpg.DivisionByZeroError):
+            await store.counters.add_and_ask([Step(KEY, 60)], question)
+    assert (await counted(store.counters, KEY, 60)).total == 3
+    await database.close()
 
 
 async def test_many_at_once(store: Store) -> None:

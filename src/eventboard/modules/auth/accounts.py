@@ -23,6 +23,7 @@ from eventboard.modules.auth.contract import (
     ValidateUser,
     Validity,
 )
+from eventboard.modules.auth.counters import Question
 from eventboard.modules.auth.names import email_key
 from eventboard.modules.auth.part import Part, ended, logged_in, person
 from eventboard.modules.auth.rules import password_errors
@@ -74,25 +75,19 @@ class Accounts(Part):
     async def _enter(self, command: LoginFrom, email: str) -> LoggedIn | None:
         """None where the password that was right may be so no more."""
         with self._limits.login(email, command.address) as tally:
-            await tally.begin()
-            user = await tally.tried(self._whose(email, command.password))
-            if user is None:
+            user = await tally.begin(Question(self._database, store.FIND_USER, {"email": email}))
+            trying = self._passwords.verify(user["password_hash"] if user else None, command.password)
+            if not await tally.tried(trying) or user is None:
                 raise ServiceError(Code.INVALID_CREDENTIALS, "No account has this e-mail address and password.")
-            await tally.succeeded()
-            user_id, checked_hash = user["id"], user["password_hash"]
-            new_hash = await self._passwords.renewed(checked_hash, command.password)
+            checked_hash = user["password_hash"]
+            new_hash = await tally.tried(self._passwords.renewed(checked_hash, command.password))
             values, refresh_token = self._new_session(
-                user_id, command.organization_id, checked_hash=checked_hash, new_hash=new_hash
+                user["id"], command.organization_id, checked_hash=checked_hash, new_hash=new_hash
             )
-            member = await self._database.row(None, user_id, store.BEGIN_SESSION, **values)
+            member = await tally.succeeded(Question(self._database, store.LOG_IN, values, user["id"]))
             if member is None:
                 return None
             return logged_in(self._begun(member, values["session_id"], refresh_token), tally.quotas)
-
-    async def _whose(self, email: str, password: str) -> Any | None:
-        """The user of that e-mail address, where the password is theirs."""
-        user = await self._database.row(None, None, store.USER_BY_EMAIL, email=email)
-        return user if await self._passwords.verify(user["password_hash"] if user else None, password) else None
 
     async def get_me(self, query: GetMe) -> Me:
         caller = await self._verify(query.actor)

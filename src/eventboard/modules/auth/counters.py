@@ -1,6 +1,8 @@
 """Counters that all processes share, each for a window of time that begins with its first count."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
+from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -34,12 +36,32 @@ class Step(Struct, frozen=True):
     renewed: bool = False
 
 
+class Question(Struct, frozen=True):
+    """What the database is asked, as `user`, together with a count."""
+
+    database: Database
+    statement: store.Beside
+    values: dict[str, Any]
+    user: UUID | None = None
+
+    async def alone(self) -> Any | None:
+        """The row, or None."""
+        return await self.database.row(None, self.user, self.statement.alone, **self.values)
+
+
 class Counters(Protocol):
     """Each raises `unavailable` where the store can't be reached."""
 
     async def add(self, *steps: Step) -> list[Count]:
         """Counts, and says what each makes, up to the first that makes more than its `most`: what comes after it
         isn't counted. Below zero is zero.
+        """
+        ...
+
+    async def add_and_ask(self, steps: Sequence[Step], question: Question) -> tuple[list[Count], Any | None]:
+        """Counts, whatever the answer is; and the answer, a row or None, whatever the counts are.
+
+        In one round trip, where both are the database's. What can't be answered isn't counted.
         """
         ...
 
@@ -62,11 +84,16 @@ class DatabaseCounters:
         await self._sweeping.close()
 
     async def add(self, *steps: Step) -> list[Count]:
-        keys, windows, amounts, mosts, renewed = map(list, zip(*map(astuple, steps), strict=True))
-        rows = await self._database.rows(
-            None, None, store.COUNT, keys=keys, windows=windows, amounts=amounts, mosts=mosts, renewed=renewed
-        )
+        rows = await self._database.rows(None, None, store.COUNT, **_values(steps))
         return [Count(*row) for row in rows]
+
+    async def add_and_ask(self, steps: Sequence[Step], question: Question) -> tuple[list[Count], Any | None]:
+        if not steps:
+            return [], await question.alone()
+        asked = question.values | _values(steps)
+        (row,) = await self._database.rows(None, question.user, question.statement.counting, **asked)
+        totals, ends, first = row[0], row[1], row[2]
+        return list(map(Count, totals, ends)), None if first is None else row
 
     async def remembered(self, key: bytes) -> bool:
         return await self._database.row(None, None, store.REMEMBERED, key=key) is not None
@@ -81,3 +108,9 @@ class DatabaseCounters:
             swept += deleted
             if deleted < BATCH:
                 return swept
+
+
+def _values(steps: Sequence[Step]) -> dict[str, list[Any]]:
+    """The parameters of COUNT."""
+    keys, windows, amounts, mosts, renewed = map(list, zip(*map(astuple, steps), strict=True))
+    return {"keys": keys, "windows": windows, "amounts": amounts, "mosts": mosts, "renewed": renewed}

@@ -8,16 +8,16 @@ is left of it: who asks about an account that isn't theirs would see what its ow
 
 import hashlib
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from eventboard.modules.auth.contract import Lease, Leased
-from eventboard.modules.auth.counters import Count, Counters, Step
+from eventboard.modules.auth.counters import Count, Counters, Question, Step
 from eventboard.platform.errors import Code, ServiceError, too_many
 from eventboard.platform.metrics import Counter, Metrics, rejections, unlimited
 from eventboard.platform.quotas import Quota
@@ -156,17 +156,8 @@ class Tally:
 
     async def _counted(self, *given: Counted) -> list[tuple[Counted, Quota]]:
         """Of those that are limits, up to the first where what is left is below zero: that was one too many."""
-        asked = [(limit, subject) for limit, subject in given if limit.most]
-        counts = await self._add(
-            [Step(key_of(limit.name, *subject), limit.window, most=limit.most) for limit, subject in asked]
-        )
-        return [
-            (
-                (limit, subject),
-                Quota(limit.name, limit.most, limit.window, limit.most - count.total, max(1, math.ceil(count.ends_in))),
-            )
-            for (limit, subject), count in zip(asked, counts, strict=False)
-        ]
+        asked = _limiting(given)
+        return _quotas(asked, await self._add(_steps(asked)))
 
     async def _add(self, steps: list[Step]) -> list[Count]:
         return await self._counters.add(*steps) if steps else []
@@ -184,14 +175,17 @@ class LoginTally(Tally):
         self._email = email
         self._address = address
 
-    async def begin(self) -> None:
+    async def begin(self, question: Question) -> Any | None:
+        """The question's answer, where one may try a password."""
         rules, who = self._rules, (self._email, self._address)
         by_address, of_account = rules.login_by_address, rules.login_failures_by_account
         # In this order: one address that is out of tries uses up nothing of its account's.
         asked = [(rules.login_failures, who), (of_account, (self._email,))]
         if self._address:
             asked.insert(0, (by_address, (self._address,)))
-        for counted, quota in await self._counted(*asked):
+        asked = _limiting(asked)
+        counts, answer = await self._counters.add_and_ask(_steps(asked), question)
+        for counted, quota in _quotas(asked, counts):
             limit, _ = counted
             if quota.left < 0 and not (limit is of_account and await self._counters.remembered(key_of(KNOWN, *who))):
                 raise self._refusal(quota)
@@ -199,14 +193,34 @@ class LoginTally(Tally):
                 self.quotas = (*self.quotas, quota)
             if limit is not by_address:
                 self._failed.append(counted)
+        return answer
 
-    async def succeeded(self) -> None:
-        """The password was right."""
+    async def succeeded(self, question: Question) -> Any | None:
+        """The password was right. The question's answer."""
         steps = self._back()
         if self._rules.login_failures_by_account.most:
             known = key_of(KNOWN, self._email, self._address)
             steps.append(Step(known, self._rules.known_for, renewed=True))
-        await self._add(steps)
+        _, answer = await self.tried(self._counters.add_and_ask(steps, question))
+        return answer
+
+
+def _limiting(given: Iterable[Counted]) -> list[Counted]:
+    return [(limit, subject) for limit, subject in given if limit.most]
+
+
+def _steps(asked: list[Counted]) -> list[Step]:
+    return [Step(key_of(limit.name, *subject), limit.window, most=limit.most) for limit, subject in asked]
+
+
+def _quotas(asked: list[Counted], counts: list[Count]) -> list[tuple[Counted, Quota]]:
+    return [
+        (
+            (limit, subject),
+            Quota(limit.name, limit.most, limit.window, limit.most - count.total, max(1, math.ceil(count.ends_in))),
+        )
+        for (limit, subject), count in zip(asked, counts, strict=False)
+    ]
 
 
 def key_of(name: str, *subject: str) -> bytes:

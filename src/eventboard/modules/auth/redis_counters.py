@@ -1,8 +1,10 @@
 """Counters in Redis or Valkey, through the library `limits`. Imported only where a URL names one: it takes a while."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 from limits.aio.storage import RedisStorage
 from limits.errors import StorageError
@@ -10,7 +12,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from eventboard.modules.auth.counters import Count, Step
+from eventboard.modules.auth.counters import Count, Question, Step
 from eventboard.platform.errors import Code, ServiceError
 
 # Valkey speaks Redis' protocol, so one client serves for both.
@@ -59,6 +61,15 @@ class RedisCounters:
                 if step.most is not None and total > step.most:
                     break
         return counts
+
+    async def add_and_ask(self, steps: Sequence[Step], question: Question) -> tuple[list[Count], Any | None]:
+        counts = await self.add(*steps)
+        try:
+            return counts, await question.alone()
+        except Exception:
+            undone = (Step(step.key, step.window, -step.amount) for step in steps)
+            await self.add(*islice(undone, len(counts)))
+            raise
 
     async def remembered(self, key: bytes) -> bool:
         with _reached():

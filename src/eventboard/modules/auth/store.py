@@ -1,8 +1,23 @@
 """The statements of accounts, each compiled once."""
 
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import BigInteger, Double, bindparam, case, delete, func, literal, select, text, update
+from msgspec import Struct
+from sqlalchemy import (
+    BigInteger,
+    Double,
+    bindparam,
+    case,
+    column,
+    delete,
+    func,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from eventboard.modules.auth.models import (
@@ -29,7 +44,7 @@ _LIFETIME = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("lifetim
 _LONGEST = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("longest", type_=Double()))
 
 # People.
-USER_BY_EMAIL = Statement(select(User.id, User.password_hash).where(User.email == bindparam("email")))
+_USER_BY_EMAIL = select(User.id, User.password_hash).where(User.email == bindparam("email"))
 USER = Statement(select(User.email).where(User.id == bindparam("user_id")))
 ADD_USER = Statement(insert(User).values(_given("id", "email", "password_hash", "first_name", "last_name")))
 SET_PASSWORD = Statement(
@@ -184,12 +199,13 @@ END_OTHER_SESSIONS = Statement(
 ADD_REFRESH_TOKEN = Statement(insert(RefreshToken).values(_given("hash", "session_id")))
 # With its first refresh token; its organization is where the user is logged in to next time. No row where the hash is
 # another than the one that was checked, where one was; no organization where no membership there is in force.
-BEGIN_SESSION = Statement(
-    text(
-        "SELECT * FROM auth.begin_session"
-        "(:session_id, :hash, :user_id, :organization_id, :checked_hash, :new_hash, :lifetime, :longest)"
-    )
+_BEGIN_SESSION = text(
+    "SELECT * FROM auth.begin_session"
+    "(:session_id, :hash, :user_id, :organization_id, :checked_hash, :new_hash, :lifetime, :longest)"
+).columns(
+    *(column(name) for name in ("id", "email", "first_name", "last_name", "created_at", "organization_id", "role"))
 )
+BEGIN_SESSION = Statement(_BEGIN_SESSION)
 FAMILY = Statement(
     select(UserSession.id, UserSession.user_id, UserSession.organization_id)
     .join(RefreshToken, RefreshToken.session_id == UserSession.id)
@@ -264,7 +280,39 @@ REVOKE_INVITATION = Statement(
 )
 
 # Counters. A window that has ended is none: the next one begins with whoever comes.
-COUNT = Statement(text("SELECT * FROM auth.counted(:keys, :windows, :amounts, :mosts, :renewed)"))
+_COUNTED = "auth.counted(:keys, :windows, :amounts, :mosts, :renewed)"
+COUNT = Statement(text(f"SELECT * FROM {_COUNTED}"))  # noqa: S608 - a constant
+
+
+class Beside(Struct, frozen=True):
+    """A statement of at most one row, the first column of which is never null: alone, and behind a count.
+
+    The count comes first, and both are done or none is. It is two columns of arrays, before those of the row.
+    """
+
+    alone: Statement
+    counting: Statement
+
+
+def beside_a_count(statement: Any) -> Beside:
+    # One row, so that a function which is asked is called once.
+    counts = (
+        text(
+            "SELECT array_agg(made ORDER BY place) AS made, array_agg(ends_in ORDER BY place) AS ends_in"  # noqa: S608
+            f" FROM {_COUNTED} WITH ORDINALITY AS counted (made, ends_in, place)"
+        )
+        .columns(column("made"), column("ends_in"))
+        .subquery("counts")
+    )
+    asked = statement.subquery("asked")
+    return Beside(
+        alone=Statement(statement),
+        counting=Statement(select(counts, asked).join_from(counts, asked, true(), isouter=True)),
+    )
+
+
+FIND_USER = beside_a_count(_USER_BY_EMAIL)
+LOG_IN = beside_a_count(_BEGIN_SESSION)
 _OVER = Counter.ends_at <= func.now()
 REMEMBERED = Statement(select(Counter.key).where(Counter.key == bindparam("key"), Counter.ends_at > func.now()))
 # A batch; what somebody counts on meanwhile is left to next time.
