@@ -9,7 +9,7 @@ import pytest
 from eventboard.platform import context, tracing
 from eventboard.platform.context import Context, new_ids
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.tracing import ATTEMPT, MOST, SLOW, Attempt, Recorder, Span, Trace, parsed
+from eventboard.platform.tracing import ATTEMPT, MOST, SLOW, STAYS, Attempt, Recorder, Span, Trace, parsed
 from tests.support.traces import request
 
 TRACE, SPAN = "a" * 32, "b" * 16
@@ -203,7 +203,7 @@ def test_remarkable_ones() -> None:
     assert [len(recorder.find(name)) for name in ("failed", "slow", "ordinary")] == [1, 1, 2]
 
 
-def test_more_in_a_second_than_are_kept() -> None:
+def test_more_in_ten_seconds_than_are_kept() -> None:
     """The first ones are kept, and those that are exported: the others would push each other out."""
     exported: list[bytes] = []
     recorder = Recorder("Gateway", keep=2, export=exported.append)
@@ -220,7 +220,7 @@ def test_more_in_a_second_than_are_kept() -> None:
             pass
     assert [len(unexported.find(name)) for name in ("first", "sampled")] == [1, 0]
     with request(recorder, "later", took=0.0) as trace:
-        trace.begun += 1
+        trace.begun += STAYS
     assert len(recorder.find("later")) == 1
 
 

@@ -96,7 +96,10 @@ class Histogram(Family):
     size = len(BOUNDS) + 2
 
     def observe(self, seconds: float, *labels: str | int) -> None:
-        index = self._at[labels] if labels in self._at else self.index(labels)
+        try:
+            index = self._at[labels]
+        except KeyError:
+            index = self.index(labels)
         numbers = self._numbers
         numbers[index + bisect_left(BOUNDS, seconds)] += 1.0
         numbers[index + _SUM] += seconds

@@ -72,6 +72,8 @@ MOST_IN_REPLY = 64
 LEAST_TOLD = 0.00005
 # Seconds: who took so long is asked about.
 SLOW = 0.1
+# Seconds for which the trace of an ordinary request stays, once it is kept.
+STAYS = 10.0
 
 # Name, begin and end on now()'s clock, detail, and what it failed with. Tuples of such values are of no concern to the
 # garbage collector.
@@ -235,7 +237,7 @@ class Recorder:
     """Begins and ends the traces of a process, and keeps the last `keep` of them.
 
     Those that failed by our fault or took SLOW are kept by themselves, so many again: others don't push them out. Of
-    others no more than `keep` are kept in a second, which they would have pushed each other out in.
+    others no more than `keep` are kept in STAYS, in which they would push each other out.
 
     `name` is that of the whole request here. `ratio` of the traces that begin here are sampled; `export` is given each
     sampled one, packed, when it has ended.
@@ -269,7 +271,7 @@ class Recorder:
         if status >= 500 or ended - trace.begun >= SLOW:
             kept = self._remarkable
         elif ended >= self._until:
-            self._left, self._until = self._keep - 1, ended + 1.0
+            self._left, self._until = self._keep - 1, ended + STAYS
         elif self._left > 0:
             self._left -= 1
         elif export is None:
@@ -348,20 +350,27 @@ def server_timing(trace: Trace, *, parts: bool) -> bytes:
     A name has the sum of its spans; one is inside another, so they don't add up to the whole.
     """
     tenths = int((now() - trace.begun) * 10_000 + 0.5)
-    told = _GATEWAY[tenths] if tenths < _MOST_TENTHS else _text("gateway", tenths)
+    told = whole = _GATEWAY[tenths] if tenths < _MOST_TENTHS else _text("gateway", tenths)
     if not parts:
         return told
-    sums: dict[str, float] = {}
+    seen = 0
     for name, begun, ended, _, _ in trace.spans:
         label = _LABELS[name]
-        sums[label] = sums[label] + ended - begun if label in sums else ended - begun
-    for label, seconds in sums.items():
-        tenths = int(seconds * 10_000 + 0.5)
-        try:
-            told += _PARTS[label][tenths]
-        except IndexError:
-            told += _part(label, tenths)
+        tenths = int((ended - begun) * 10_000 + 0.5)
+        if seen & label.bit or tenths >= _MOST_TENTHS:
+            return whole + _sums(trace)
+        seen |= label.bit
+        told += label.texts[tenths]
     return told
+
+
+def _sums(trace: Trace) -> bytes:
+    """Where a name has several spans, or what took longer than a text was made for."""
+    sums: dict[str, float] = {}
+    for name, begun, ended, _, _ in trace.spans:
+        label = _LABELS[name].name
+        sums[label] = sums.get(label, 0.0) + ended - begun
+    return b"".join(_part(label, int(seconds * 10_000 + 0.5)) for label, seconds in sums.items())
 
 
 # Tenths of milliseconds that are told of in texts made before: formatting a number takes as long as all the rest.
@@ -377,27 +386,36 @@ def _part(label: str, tenths: int) -> bytes:
     return b", " + _text(label, tenths) if label and tenths else b""
 
 
-def _parts(label: str) -> list[bytes]:
-    return [_part(label, tenths) for tenths in range(_MOST_TENTHS)]
+class _Label(Struct, frozen=True):
+    """What a span is called in Server-Timing, with the bit that stands for it; "" is told of nothing."""
+
+    name: str
+    bit: int
+    texts: list[bytes]
 
 
-_GATEWAY = [_text("gateway", tenths) for tenths in range(_MOST_TENTHS)]
-_PARTS = {label: _parts(label) for label in ("", *_TIMINGS.values())}
-
-
-class _Labels(dict[str, str]):
+class _Labels(dict[str, _Label]):
     """By the span's name. One that isn't here is a service's, or came back with the reply of one."""
 
     MOST = 64
 
-    def __missing__(self, name: str) -> str:
-        """The empty text where the name is told of nothing; so are all, once there are more than any code has."""
+    def __missing__(self, name: str) -> _Label:
+        """That of nothing, once there are more than any code has."""
         if len(self) >= self.MOST:
-            return ""
-        label = self[name] = name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else ""
-        if label not in _PARTS:
-            _PARTS[label] = _parts(label)
+            return _NOTHING
+        told = _TIMINGS.get(name, name.removesuffix(SERVICE).lower() if name.endswith(SERVICE) else "")
+        same = [label for label in self.values() if label.name == told]
+        label = self[name] = same[0] if same else _label(told, 1 << len(self))
         return label
 
 
-_LABELS = _Labels(_TIMINGS)
+def _label(name: str, bit: int) -> _Label:
+    return _Label(name, bit, [_part(name, tenths) for tenths in range(_MOST_TENTHS)])
+
+
+_GATEWAY = [_text("gateway", tenths) for tenths in range(_MOST_TENTHS)]
+# Any number of spans may be told of nothing.
+_NOTHING = _label("", 0)
+_LABELS = _Labels({"": _NOTHING})
+for _name in _TIMINGS:
+    _LABELS[_name]
