@@ -15,7 +15,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -46,7 +47,7 @@ _LEAST_STATUS = {"DEBUG": 0, "INFO": 0, "WARNING": 500, "ERROR": 1000}
 class Line(Struct, frozen=True, omit_defaults=True, gc=False):
     """As JSON; fields without a value are left out."""
 
-    timestamp: datetime
+    timestamp: str
     level: str
     service: str
     message: str
@@ -73,9 +74,9 @@ class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 # A request that has ended, for its line: method, path as it was sent, status, when it ended in Unix seconds, how many
-# seconds it took; and its correlation id and trace id, of its notes operation, caller, code and cause. No more of it is
+# seconds it took; its correlation id and trace id; and of its notes operation, caller, code and cause. No more of it is
 # held: memory that goes back at once is still in the cache when the next request gets it.
-Served = tuple[str, bytes, int, float, float, tuple[str, str, str, Any, str, str]]
+Served = tuple[str, bytes, int, float, float, str, str, str, Any, str, str]
 
 
 class Writer:
@@ -86,6 +87,8 @@ class Writer:
         self._most = most
         self._lines: deque[bytes | Served] = deque()
         self._some = threading.Event()
+        # Set before the thread looks for lines a last time: whoever puts one later finds it.
+        self._waits = False
         self._closed = False
         self._told = 0
         self.dropped = 0
@@ -100,7 +103,7 @@ class Writer:
         """Never waits."""
         if len(self._lines) < self._most:
             self._lines.append(line)
-            if not self._some.is_set():
+            if self._waits:
                 self._some.set()
         else:
             self.dropped += 1
@@ -114,9 +117,12 @@ class Writer:
     def _run(self) -> None:
         last = False
         while not last:
-            self._some.wait()
-            last = self._closed
+            self._waits = True
+            if not self._lines and not self._closed:
+                self._some.wait()
+            self._waits = False
             self._some.clear()
+            last = self._closed
             batch = [self._lines.popleft() for _ in range(len(self._lines))]
             self._write([self.line(each) if isinstance(each, tuple) else each for each in batch])
             if dropped := self.dropped - self._told:
@@ -165,26 +171,25 @@ class Log:
         if status < self._least:
             return
         notes, trace_id = of.notes, "" if of.trace is None else of.trace.trace_id
-        about = (of.correlation_id, trace_id, notes.operation, notes.caller, notes.code, notes.cause)
-        self._writer.put((scope["method"], scope["raw_path"], status, at, seconds, about))
+        ids = (of.correlation_id, trace_id)
+        told = (notes.operation, notes.caller, notes.code, notes.cause)
+        self._writer.put((scope["method"], scope["raw_path"], status, at, seconds, *ids, *told))
 
     def _line(self, served: Served) -> bytes:
-        method, raw_path, status, ended, seconds, about = served
-        correlation_id, trace_id, operation, caller, code, cause = about
+        method, raw_path, status, ended, seconds, correlation_id, trace_id, operation, caller, code, cause = served
         level = "WARNING" if status >= 500 else "INFO"
         milliseconds = seconds * 1000
-        at = datetime.fromtimestamp(ended, UTC)
         path = told_path(raw_path)
         message = f"{method} {path} {status or '-'}"
         if not self._json:
             told = (message, f"{milliseconds:.1f} ms", operation, code, cause)
             said = " ".join(filter(None, told))
-            return self._text(at, level, said, correlation_id)
+            return self._text(ended, level, said, correlation_id)
         organization_id, user_id = ("", "") if caller is None else (caller.organization_id, caller.user_id)
         took = int(milliseconds * 100 + 0.5) / 100
         of = correlation_id, trace_id, operation, organization_id, user_id
         # By their places: by their names it takes twice as long.
-        line = Line(at, level, self._service, message, *of, method, path, status, took, code, cause)
+        line = Line(_timestamp(ended), level, self._service, message, *of, method, path, status, took, code, cause)
         return self._encode(line) + b"\n"
 
     def counted(self, metrics: Metrics) -> None:
@@ -209,7 +214,7 @@ class Log:
         correlation_id = record["extra"].get("correlation_id") or (of.correlation_id if of else "")
         if self._json:
             line = Line(
-                timestamp=_now(),
+                timestamp=_timestamp(time.time()),
                 level=level,
                 service=self._service,
                 message=said,
@@ -222,13 +227,15 @@ class Log:
         if error is not None:
             lines = traceback.format_exception(error) if self._values else _shown(told(error))
             said = "\n".join((said, "".join(lines).rstrip()))
-        self._writer.put(self._text(_now(), level, said, correlation_id))
+        self._writer.put(self._text(time.time(), level, said, correlation_id))
 
     def _dropped(self, count: int) -> bytes:
         said = f"{count} lines of this log were dropped: they were read too slowly"
         if not self._json:
-            return self._text(_now(), "WARNING", said, "")
-        return self._encoded(Line(timestamp=_now(), level="WARNING", service=self._service, message=said))
+            return self._text(time.time(), "WARNING", said, "")
+        return self._encoded(
+            Line(timestamp=_timestamp(time.time()), level="WARNING", service=self._service, message=said)
+        )
 
     def _encoded(self, line: Line) -> bytes:
         try:
@@ -237,8 +244,8 @@ class Log:
             # Half a surrogate pair, from somewhere: told, as far as it can be.
             return self._encode(replace(line, message=ascii(line.message))) + b"\n"
 
-    def _text(self, at: datetime, level: str, said: str, correlation_id: str) -> bytes:
-        when = at.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    def _text(self, at: float, level: str, said: str, correlation_id: str) -> bytes:
+        when = datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
         if self._colour:
             when, correlation_id = f"\033[2m{when}\033[0m", f"\033[2m{correlation_id}\033[0m"
             label = f"\033[{_COLOURS.get(level, '1')}m{level:<7}\033[0m"
@@ -286,8 +293,15 @@ def _shown(error: Told) -> Iterator[str]:
         yield from _shown(error.cause)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _timestamp(at: float) -> str:
+    """Of Unix seconds, by RFC 3339; made from a datetime it takes twice as long."""
+    seconds = int(at)
+    return f"{_second(seconds)}.{int((at - seconds) * 1e6):06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class _ToLoguru(logging.Handler):

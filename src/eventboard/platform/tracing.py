@@ -223,9 +223,9 @@ def since(begun: float, name: str, detail: str = "", error: BaseException | None
     ended = now()
     if ended - begun < least:
         return
-    trace = under_way()
-    if trace is not None:
-        trace.record(name, begun, ended, detail, error)
+    about = known()
+    if about is not None and about.trace is not None:
+        about.trace.record(name, begun, ended, detail, error)
 
 
 def _failure(error: BaseException) -> str:
