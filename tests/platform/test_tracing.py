@@ -182,7 +182,7 @@ def test_bounded_buffer(recorder: Recorder) -> None:
         with request(recorder, f"walk.{number}", status=500):
             pass
     for _ in range(5):
-        with request(recorder, "health", status=500, keep=False):
+        with request(recorder, "health", status=500, path="/health/ready"):
             pass
     assert [len(recorder.find(f"walk.{number}")) for number in range(5)] == [0, 0, 1, 1, 1]
     assert recorder.find("health") == []
@@ -345,7 +345,7 @@ def test_trace_id_of_a_request_that_begins_here(recorder: Recorder) -> None:
     """Without its dashes, the correlation id that EventBoard gave it."""
     ids = new_ids()
     trace = recorder.begin(ids.correlation_id, "", ids, time.time(), tracing.now())
-    recorder.end(trace, "GET", "/", 200, tracing.now(), keep=True)
+    recorder.end(trace, "GET", "/", 200, tracing.now(), "/")
     assert recorded(recorder, ids.correlation_id).trace_id == ids.correlation_id.replace("-", "")
 
 

@@ -68,11 +68,11 @@ def request(
     *,
     status: int = 200,
     took: float | None = None,
-    keep: bool = True,
+    path: str = "/events/1",
 ) -> Iterator[Trace]:
     """What runs inside is a request. `took` is in seconds, and told instead of the time that it takes."""
     trace = recorder.begin(correlation_id, traceparent, new_ids(), time.time(), tracing.now())
     with context.use(Context(correlation_id, trace=trace)):
         yield trace
     ended = tracing.now() if took is None else trace.begun + took
-    recorder.end(trace, "GET", "/events/{id}", status, ended, keep=keep)
+    recorder.end(trace, "GET", "/events/{id}", status, ended, path)

@@ -74,6 +74,8 @@ LEAST_TOLD = 0.00005
 SLOW = 0.1
 # Seconds for which the trace of an ordinary request stays, once it is kept.
 STAYS = 10.0
+# Begins of paths that nobody asks about afterwards: there are many requests to them, and they would push out others.
+_UNASKED = ("/health", "/metrics", "/debug")
 
 # Name, begin and end on now()'s clock, detail, and what it failed with. Tuples of such values are of no concern to the
 # garbage collector.
@@ -263,12 +265,16 @@ class Recorder:
             trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
         return Trace(correlation_id, trace_id, above, flags, ids.first_id, self._name, at, begun, [])
 
-    def end(self, trace: Trace, method: str, route: str, status: int, ended: float, *, keep: bool) -> None:
-        """`route` is the template of the path, and no path; `keep` is for requests that somebody may ask about."""
-        if not keep:
+    def end(self, trace: Trace, method: str, route: str, status: int, ended: float, path: str) -> None:
+        """`route` is the path's template; the path itself isn't kept."""
+        remarkable = status >= 500 or ended - trace.begun >= SLOW
+        # First what most of many are.
+        if not remarkable and not trace.flags and not self._left and ended < self._until:
+            return
+        if path.startswith(_UNASKED):
             return
         kept, export = self._kept, self._export if trace.flags & SAMPLED else None
-        if status >= 500 or ended - trace.begun >= SLOW:
+        if remarkable:
             kept = self._remarkable
         elif ended >= self._until:
             self._left, self._until = self._keep - 1, ended + STAYS

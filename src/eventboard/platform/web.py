@@ -35,8 +35,6 @@ LIMITS = "eventboard.limits"
 
 # Others are told as one: whoever invents methods makes no series.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-# Requests that nobody asks about afterwards: there are many, and they would push out the others.
-UNASKED = ("/health", "/metrics", "/debug")
 
 # How a refusal is told: as a problem to the public, as a failure frame between processes.
 Refuse = Callable[[ServiceError], tuple[int, dict[str, str], bytes]]
@@ -145,11 +143,11 @@ class Front:
                 seconds = ended - begun
                 method = scope["method"] if scope["method"] in METHODS else "_OTHER"
                 route = scope.get("path_template", "")
-                self._requests.observe(seconds, method, route, status or "")
+                self._requests.observe(seconds, (method, route, status or ""))
                 if self._log is not None:
                     self._log.request(scope, status, at + seconds, seconds, about)
                 if recorder is not None and trace is not None:
-                    recorder.end(trace, method, route, status, ended, keep=not scope["path"].startswith(UNASKED))
+                    recorder.end(trace, method, route, status, ended, scope["path"])
 
 
 def refuse_as_problem(error: ServiceError) -> tuple[int, dict[str, str], bytes]:
