@@ -171,10 +171,22 @@ class Log:
         """
         if status < self._least:
             return
-        notes, trace_id = of.notes, "" if of.trace is None else of.trace.trace_id
-        ids = (of.correlation_id, trace_id)
-        told = (notes.operation, notes.caller, notes.code, notes.cause)
-        self._writer.put((scope["method"], scope["raw_path"], status, at, seconds, *ids, *told))
+        trace, notes = of.trace, of.notes
+        self._writer.put(
+            (
+                scope["method"],
+                scope["raw_path"],
+                status,
+                at,
+                seconds,
+                of.correlation_id,
+                "" if trace is None else trace.trace_id,
+                notes.operation,
+                notes.caller,
+                notes.code,
+                notes.cause,
+            )
+        )
 
     def _line(self, served: Served) -> bytes:
         method, raw_path, status, ended, seconds, correlation_id, trace_id, operation, caller, code, cause = served
