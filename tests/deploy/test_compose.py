@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -415,6 +416,16 @@ def composed(services: dict[str, dict[str, Any]], made: Path, postgres: Postgres
     composed.close()
 
 
+# Of one organization, so that "meeting" is common.
+MEETINGS = """
+    INSERT INTO events.events (organization_id, id, title, description, start_date, end_date, time_zone, status,
+        created_by_id, created_by_name, version)
+    SELECT lpad('0', 32, '0')::uuid, gen_random_uuid(), 'Meeting', '', now(), now() + interval '1 hour',
+        'UTC', 'APPROVED', gen_random_uuid(), 'Bob', 1 FROM generate_series(1, 500);
+    ANALYZE events.events
+"""
+
+
 async def test_up_and_down(composed: Composed, made: Path, postgres: Postgres) -> None:
     """Both profiles come up in order, from new secrets and an empty cluster, serve the same accounts, and end well."""
     for name in ("auth", "events", "monolith", "gateway"):
@@ -432,8 +443,11 @@ async def test_up_and_down(composed: Composed, made: Path, postgres: Postgres) -
 
     superuser = await asyncpg.connect(postgres.url("eventboard"))
     try:
-        owner = "SELECT proowner::regrole::text FROM pg_proc WHERE oid = 'events.search(text)'::regprocedure"
+        owner = "SELECT proowner::regrole::text FROM pg_proc WHERE oid = 'events.search_rows(text)'::regprocedure"
         assert await superuser.fetchval(owner) == "eventboard_search", "text is found by its index"
+        await superuser.execute(MEETINGS)
+        asked = await superuser.fetchval("SELECT events.wanted_keys($1, 'a meeting of zebras')", UUID(int=0))
+        assert {key[2:] for key in asked} & {"mee", "zeb"} == {"zeb"}, "the owner sees what is common"
         await _swept(composed.processes["events"], superuser)
     finally:
         await superuser.close()
