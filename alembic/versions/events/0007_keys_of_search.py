@@ -20,7 +20,7 @@ def upgrade() -> None:
     # text, for `text[]` has what an index needs, and nobody but a superuser could make another kind. In lower case
     # before it is taken apart, as ILIKE compares: what is no letter in upper case may be one, or two, in lower case.
     op.execute(
-        rf"""
+        f"""
         CREATE OR REPLACE FUNCTION events.search_keys(organization uuid, content text) RETURNS text[]
         LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE {SET}
         AS $$

@@ -122,15 +122,16 @@ async def test_question_beside_a_count(store: Store, database_url: str) -> None:
 
 
 async def test_question_that_cannot_be_answered(store: Store, database_url: str) -> None:
-    """Then nothing is counted."""
+    """Then nothing is counted, and what was remembered still is."""
     statement = beside_a_count(text("SELECT 1 / :by AS quotient").columns(column("quotient")))
     database = Database(database_url, role="eventboard_auth", size=1, connect_timeout=5)
     await database.open()
-    for by in (1, 0, 1):
+    for by in (1, 1, 0):
         question = Question(database, statement, {"by": by})
         with nullcontext() if by else pytest.raises(asyncpg.DivisionByZeroError):
-            await store.counters.add_and_ask([Step(KEY, 60)], question)
+            await store.counters.add_and_ask([Step(KEY, 60), Step(OTHER, 60, renewed=True)], question)
     assert (await counted(store.counters, KEY, 60)).total == 3
+    assert await store.counters.remembered(OTHER)
     await database.close()
 
 

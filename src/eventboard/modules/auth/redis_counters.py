@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from limits.aio.storage import RedisStorage
@@ -67,8 +66,9 @@ class RedisCounters:
         try:
             return counts, await question.alone()
         except Exception:
-            undone = (Step(step.key, step.window, -step.amount) for step in steps)
-            await self.add(*islice(undone, len(counts)))
+            # Whatever it is, it is told. What was renewed is no count: that somebody was known isn't taken back.
+            done = steps[: len(counts)]
+            await self.add(*(Step(step.key, step.window, -step.amount) for step in done if not step.renewed))
             raise
 
     async def remembered(self, key: bytes) -> bool:
