@@ -8,6 +8,7 @@ import pytest
 from eventboard.adapters.addresses import LEFT_OUT_FOR, RESOLVE_EVERY, Addresses, origins_of, resolved
 
 A, B, C = "http://10.0.0.1:3002", "http://10.0.0.2:3002", "http://10.0.0.3:3002"
+CONNECT_TIMEOUT = 1.0  # seconds
 
 
 class World:
@@ -19,7 +20,7 @@ class World:
         self.asked = 0
         self.answers = asyncio.Event()
         self.answers.set()
-        self.addresses = Addresses(["http://events:3002"], self.resolve, lambda: self.now)
+        self.addresses = Addresses(["http://events:3002"], CONNECT_TIMEOUT, self.resolve, lambda: self.now)
 
     async def resolve(self, origin: str) -> list[str]:
         assert origin == "http://events:3002"
@@ -51,10 +52,25 @@ async def test_left_out() -> None:
     assert await world.addresses.in_turn() == [B, A]
     world.now += LEFT_OUT_FOR
     assert (await world.firsts(10)).count(A) == 1
+    world.addresses.leave_out(A)
+    assert set(await world.firsts(10)) == {B}
     world.now += LEFT_OUT_FOR
     assert (await world.firsts(10)).count(A) == 1
     world.addresses.answered(A)
     assert (await world.firsts(10)).count(A) == 5
+
+
+async def test_one_tries_at_a_time() -> None:
+    """However long no connection is made, nobody else waits for one; of a call that was given up nothing is awaited."""
+    world = World(A, B)
+    await world.addresses.in_turn()
+    world.addresses.leave_out(A)
+    world.now += LEFT_OUT_FOR
+    assert (await world.firsts(10)).count(A) == 1
+    world.now += CONNECT_TIMEOUT
+    assert set(await world.firsts(10)) == {B}
+    world.now += LEFT_OUT_FOR
+    assert (await world.firsts(10)).count(A) == 1
 
 
 async def test_left_out_for_longer() -> None:
@@ -124,7 +140,7 @@ async def test_several_names() -> None:
             raise OSError("unknown")
         return {"http://one:3002": [A, B], "http://two:3002": [B, C]}[origin]
 
-    addresses = Addresses(["http://one:3002", "http://gone:3002", "http://two:3002"], resolve)
+    addresses = Addresses(["http://one:3002", "http://gone:3002", "http://two:3002"], CONNECT_TIMEOUT, resolve)
     assert sorted(await addresses.in_turn()) == [A, B, C]
 
 

@@ -36,12 +36,17 @@ def _origin(text: str) -> str:
 
 
 class Addresses:
-    """`origins` are URLs without a path; the name in one may stand for several addresses."""
+    """`origins` are URLs without a path; a name may stand for several addresses. `connect_timeout` in seconds."""
 
     def __init__(
-        self, origins: Sequence[str], resolve: Resolve | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        origins: Sequence[str],
+        connect_timeout: float,
+        resolve: Resolve | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origins = origins
+        self._tried_within = connect_timeout + LEFT_OUT_FOR
         self._resolve_one = resolve or resolved
         self._clock = clock
         self._known: list[str] = []
@@ -79,8 +84,8 @@ class Addresses:
         now = self._clock()
         for address in turned:
             if self._left_out.get(address, now + 1) <= now:
-                # This call finds out, at once; the others go elsewhere until it has.
-                self.leave_out(address)
+                # This call finds out, at once; the others go elsewhere until it has, or was given up.
+                self.leave_out(address, self._tried_within)
                 return sorted(turned, key=lambda other: (other != address, other in self._left_out))
         return sorted(turned, key=self._left_out.__contains__)
 

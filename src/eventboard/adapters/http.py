@@ -56,7 +56,7 @@ class HttpTransport:
         self._module = module
         ours = wire.contract_hash(contract)
         self._skew = Skew(module, ours)
-        self._addresses = Addresses(origins)
+        self._addresses = Addresses(origins, connect_timeout)
         self._client = Client(connect_timeout=connect_timeout)
         self._headers = _lines(
             ("authorization", f"Bearer {credential}"), ("content-type", wire.MEDIA_TYPE), (wire.CONTRACT, ours)
