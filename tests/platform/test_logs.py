@@ -160,8 +160,9 @@ def test_more_lines_than_wait() -> None:
     """What is too much is dropped at once; what waits is written in its order when somebody reads."""
     reading, writing = os.pipe()
     writer = Writer(writing, most=10)
+    writer.text = b"".join
     writer.say = lambda _: b""
-    line = b"x" * (PIPE // 4 - 1) + b"\n"
+    line = b"x" * (PIPE // 4)
     begun = time.monotonic()
     for _ in range(100):
         writer.put(line)
@@ -216,13 +217,13 @@ def test_pipe_that_does_not_block() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     writer = Writer(writing)
-    lines = [b"%d\n" % number for number in range(PIPE)]
+    lines = [b"%d" % number for number in range(PIPE)]
     for start in range(0, PIPE, 1000):
-        writer.put(b"".join(lines[start : start + 1000]))
+        writer.put(b"\n".join(lines[start : start + 1000]))
     got = b""
-    while len(got) < len(b"".join(lines)):
+    while got.count(b"\n") < len(lines):
         got += os.read(reading, PIPE)
-    assert got == b"".join(lines)
+    assert got.splitlines() == lines
     writer.close()
     os.close(reading)
     os.close(writing)
@@ -318,6 +319,42 @@ def test_level(logged: Any) -> None:
         log.request({"method": "GET", "raw_path": path}, status, time.time(), 0.001, of)
     (line,) = lines()
     assert (json.loads(line)["path"], json.loads(line)["level"]) == ("/ours", "WARNING")
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+def test_order(logged: Any, as_json: bool) -> None:
+    """Requests and whatever else there is to say, as they came."""
+    log, lines = logged(json=as_json)
+    of = context.Context("the-id")
+
+    def say() -> None:
+        for number in range(20):
+            logger.info("said {}", number)
+            log.request({"method": "GET", "raw_path": b"/%d" % number}, 200, time.time(), 0.001, of)
+
+    sinking(log, say)
+    said = [json.loads(line)["message"] if as_json else line.split(maxsplit=2)[2] for line in lines()]
+    assert [message.partition(" 200")[0] for message in said] == [
+        message for number in range(20) for message in (f"said {number}", f"GET /{number}")
+    ]
+
+
+def test_times(logged: Any) -> None:
+    """Each is its request's own, to the microsecond, in UTC, whatever was before it."""
+    log, lines = logged()
+    of = context.Context("the-id")
+    times = (1_764_236_488.25, 1_764_236_487.000001, 1_764_236_488.0, 1_764_236_489.999999, 951_782_399.5)
+    for at in times:
+        log.request({"method": "GET", "raw_path": b"/"}, 200, at, 0.012345, of)
+    told = [json.loads(line) for line in lines()]
+    assert [line["timestamp"] for line in told] == [
+        "2025-11-27T09:41:28.250000Z",
+        "2025-11-27T09:41:27.000001Z",
+        "2025-11-27T09:41:28.000000Z",
+        "2025-11-27T09:41:29.999999Z",
+        "2000-02-28T23:59:59.500000Z",
+    ]
+    assert {line["duration_ms"] for line in told} == {12.35}
 
 
 def test_half_a_character(logged: Any) -> None:

@@ -27,7 +27,7 @@ def test_format() -> None:
     metrics.gauge("g", "Is.").set(0.5)
     histogram = metrics.histogram("h_seconds", "Lasts.", ("how", "why"))
     for seconds in (0.001, 0.0011, 0.3, 99):
-        histogram.observe(seconds, ("so", ""))
+        histogram.observe(seconds, "so", "")
     text = metrics.text().decode()
     assert text.startswith("# HELP c_total Counts.\n# TYPE c_total counter\n" + r'c_total{what="a \"b\"\n\\"} 2')
     assert "# HELP g Is.\n# TYPE g gauge\ng 0.5\n" in text
@@ -107,7 +107,7 @@ def test_too_many_series() -> None:
     first = metrics.counter("first_total", "Counts.")
     histogram = metrics.histogram("h_seconds", "Lasts.", ("id",))
     for number in range(PART // 2 // 8):
-        histogram.observe(1, (str(number),))
+        histogram.observe(1, str(number))
     first.add()
     told = numbers(metrics)
     assert told["first_total"] == 1

@@ -52,16 +52,16 @@ class Calls:
         )
 
     def answered(self, operation: Operation, seconds: float, result: Any) -> None:
-        self._calls.observe(seconds, (operation.name, ""))
+        self._calls.at[operation.name, ""](seconds)
         if operation.keyed and (status := getattr(result, "key_status", None)) is not None:
             self._keys.add(operation.name, status.value)
 
     def failed(self, operation: Operation, seconds: float, error: BaseException) -> None:
         if not isinstance(error, ServiceError):
             given_up = isinstance(error, asyncio.CancelledError)
-            self._calls.observe(seconds, (operation.name, "cancelled" if given_up else Code.INTERNAL.value))
+            self._calls.observe(seconds, operation.name, "cancelled" if given_up else Code.INTERNAL.value)
             return
-        self._calls.observe(seconds, (operation.name, error.code.value))
+        self._calls.observe(seconds, operation.name, error.code.value)
         if not operation.keyed:
             return
         if error.key_status is not None:

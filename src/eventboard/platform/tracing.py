@@ -226,8 +226,11 @@ def since(begun: float, name: str, detail: str = "", error: BaseException | None
     if ended - begun < least:
         return
     about = known()
-    if about is not None and about.trace is not None:
-        about.trace.record(name, begun, ended, detail, error)
+    if about is None or about.trace is None:
+        return
+    spans = about.trace.spans
+    if len(spans) < MOST:
+        spans.append((name, begun, ended, detail, "" if error is None else _failure(error)))
 
 
 def _failure(error: BaseException) -> str:

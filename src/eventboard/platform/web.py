@@ -143,7 +143,7 @@ class Front:
                 seconds = ended - begun
                 method = scope["method"] if scope["method"] in METHODS else "_OTHER"
                 route = scope.get("path_template", "")
-                self._requests.observe(seconds, (method, route, status or ""))
+                self._requests.at[method, route, status or ""](seconds)
                 if self._log is not None:
                     self._log.request(scope, status, at + seconds, seconds, about)
                 if recorder is not None and trace is not None:
