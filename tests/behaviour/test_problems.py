@@ -282,20 +282,41 @@ def test_rules_of_the_service_at_once(member: Member) -> None:
     assert_problem(member.http.post("/auth/signup", json=body), "invalid-request", "/password", "/organizationName")
 
 
+# No text of one line may have them.
+BAD = "\x7f\x85\x9b\u2028\u2029"
 WRONG_VALUES: list[tuple[str, str, dict[str, Any], str, list[Any]]] = [
     (
         "POST",
         "/events",
         EVENT,
         "title",
-        [5, True, None, [], {}, "ab", "x" * 201, "   ", "a\x00bc", "a\x1fbc", "abc\n", "a\nb", "abc\x7f", "\u2003" * 3],
+        [
+            5,
+            True,
+            None,
+            [],
+            {},
+            "ab",
+            "x" * 201,
+            "   ",
+            "a\x00bc",
+            "a\x1fbc",
+            "abc\n",
+            "a\nb",
+            "abc\x7f",
+            "\u2003" * 3,
+            "a\x85bc",
+            "abc\x9b",
+            "a\u2028bc",
+            "a\u2029bc",
+        ],
     ),
     (
         "POST",
         "/events",
         EVENT,
         "description",
-        [5, None, "too short", "x" * 5001, " " * 20, "long enough\x00", "\n" * 10],
+        [5, None, "too short", "x" * 5001, " " * 20, "long enough\x00", "long enough\x9b", "\n" * 10],
     ),
     ("POST", "/events", EVENT, "location", [5, "", " ", "x" * 201, ["Room 1"], "Room\x001", "Room\n1", False]),
     (
@@ -339,6 +360,9 @@ WRONG_VALUES: list[tuple[str, str, dict[str, Any], str, list[Any]]] = [
             True,
             "Europe",
             "posixrules\x00",
+            "posixrules",
+            "localtime",
+            "Factory",
         ],
     ),
     ("POST", f"{NOWHERE}/reject", {}, "reason", [None, 5, "short", "x" * 501, " " * 10, "long enough\x00", True]),
@@ -359,6 +383,8 @@ WRONG_VALUES: list[tuple[str, str, dict[str, Any], str, list[Any]]] = [
             "a@",
             "a@b\x00",
             f"{'a' * 250}@x.com",
+            f"{'İ' * 249}@x.or",
+            "a\x9bb@example.com",
             "a@b\nc",
         ],
     ),
@@ -453,6 +479,15 @@ def test_wrong_query(member: Member, query: str, pointers: list[str]) -> None:
         "invalid-request",
         *pointers,
     )
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "10001", "999999999999999999"])
+def test_number_out_of_range(member: Member, number: str) -> None:
+    """It is told what is wrong: the number, not that a query is text."""
+    problem = member.http.get("/events", params={"page": number}).json()
+    assert "text" not in problem["errors"][0]["detail"]
+    assert "str" not in problem["errors"][0]["detail"]
+    assert re.search("[<>]= 1", problem["errors"][0]["detail"])
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from eventboard.modules.auth.contract import (
 from eventboard.modules.auth.counters import Question
 from eventboard.modules.auth.names import email_key
 from eventboard.modules.auth.part import Part, ended, logged_in, person
-from eventboard.modules.auth.rules import password_errors
-from eventboard.platform.errors import Code, FieldError, ServiceError
+from eventboard.modules.auth.rules import email_errors, password_errors, refuse
+from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.identity import Principal, PublicKeys, Role, refused
 from eventboard.platform.ids import uuid7
 
@@ -40,12 +40,13 @@ class Accounts(Part):
             return logged_in(await self._sign_up(command, email), tally.quotas)
 
     async def _sign_up(self, command: SignupFrom, email: str) -> Session:
-        _refuse(
+        refuse(
+            email_errors("/email", email),
             organizations.choice_errors(command),
             password_errors("/password", command.password, email, command.organization_name),
         )
         chosen = await organizations.choose(self._database, command)
-        _refuse(password_errors("/password", command.password, email, chosen.name))
+        refuse(password_errors("/password", command.password, email, chosen.name))
         password_hash = await self._passwords.hash(command.password)
         user_id = uuid7()
         async with self._database.transaction(chosen.organization_id, user_id) as connection:
@@ -132,7 +133,7 @@ class Accounts(Part):
 
     async def join(self, command: Join) -> Session:
         caller = await self._verify(command.actor)
-        _refuse(organizations.choice_errors(command.choice))
+        refuse(organizations.choice_errors(command.choice))
         chosen = await organizations.choose(self._database, command.choice)
         async with self._database.reading(None) as connection:
             user = await connection.one(store.USER, user_id=caller.user_id)
@@ -157,7 +158,7 @@ class Accounts(Part):
         caller = await self._verify(command.actor)
         row = await self._member(caller)
         change = command.change
-        _refuse(password_errors("/newPassword", change.new_password, row["email"], row["name"]))
+        refuse(password_errors("/newPassword", change.new_password, row["email"], row["name"]))
         with self._limits.tally() as tally:
             await self._limits.password(tally, caller.user_id)
             if not await tally.tried(self._passwords.verify(row["password_hash"], change.current_password)):
@@ -171,10 +172,3 @@ class Accounts(Part):
             await connection.run(store.SET_PASSWORD, user_id=caller.user_id, password_hash=password_hash)
             await connection.run(store.END_OTHER_SESSIONS, user_id=caller.user_id, session_id=caller.session_id)
         return Done()
-
-
-def _refuse(*found: list[FieldError]) -> None:
-    """Names all that is wrong at once."""
-    errors = [error for errors in found for error in errors]
-    if errors:
-        raise ServiceError(Code.INVALID_REQUEST, "The request breaks a rule.", tuple(errors))

@@ -10,12 +10,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from eventboard.platform.contract import Budget, Moment, operation
 from eventboard.platform.identity import PublicKeys, Role
 from eventboard.platform.quotas import Quota
-from eventboard.platform.text import LINE
+from eventboard.platform.text import CONTROLS, LINE
 
 # RFC 5321 bounds an address to 254 characters. One "@" between two parts without white space: whether it exists only
 # a mail to it can tell. The white space around it is what a paste brings along.
-_PART = r"[^@\s\x85\ufeff\x00-\x1f\x7f]+"
-Email = Annotated[str, Meta(max_length=254, pattern=rf"^[ \t\r\n\xa0]*{_PART}@{_PART}[ \t\r\n\xa0]*$")]
+_PART = rf"[^@\s\ufeff{CONTROLS}]+"
+LONGEST_EMAIL = 254
+Email = Annotated[str, Meta(max_length=LONGEST_EMAIL, pattern=rf"^[ \t\r\n\xa0]*{_PART}@{_PART}[ \t\r\n\xa0]*$")]
 Password = Annotated[str, Meta(min_length=8, max_length=128)]
 # Any password may be tried; only a new one is held to the rules.
 TriedPassword = Annotated[str, Meta(max_length=1024)]

@@ -27,6 +27,7 @@ from eventboard.modules.auth.names import email_key, name_key
 from eventboard.modules.auth.opaque import fingerprint, new_invitation_token
 from eventboard.modules.auth.organizations import taken
 from eventboard.modules.auth.part import Part
+from eventboard.modules.auth.rules import email_errors, refuse
 from eventboard.platform.errors import Code, ServiceError, invalid
 from eventboard.platform.identity import Role
 from eventboard.platform.ids import uuid7
@@ -62,6 +63,7 @@ class Membership(Part):
     async def invite(self, command: Invite) -> NewInvitation:
         caller = await self._admin(command.actor)
         email, token = email_key(command.draft.email), new_invitation_token(caller.organization_id)
+        refuse(email_errors("/email", email))
         async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
             await self._still_admin(connection, caller)
             if await connection.one(store.MEMBER_BY_EMAIL, organization_id=caller.organization_id, email=email):

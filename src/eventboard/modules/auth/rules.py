@@ -1,10 +1,11 @@
-"""What a new password must not be."""
+"""What new passwords and addresses must not be, beyond what their types say."""
 
 from functools import cache
 from importlib.resources import files
 
+from eventboard.modules.auth.contract import LONGEST_EMAIL
 from eventboard.modules.auth.names import name_key
-from eventboard.platform.errors import FieldError
+from eventboard.platform.errors import Code, FieldError, ServiceError
 
 
 @cache
@@ -12,6 +13,20 @@ def _common() -> frozenset[str]:
     """The most common passwords of eight characters or more: see common-passwords.md for where they are from."""
     text = files("eventboard.modules.auth").joinpath("common-passwords.txt").read_text()
     return frozenset(text.split("\n")) - {""}
+
+
+def refuse(*found: list[FieldError]) -> None:
+    """Names all that is wrong at once."""
+    errors = [error for errors in found for error in errors]
+    if errors:
+        raise ServiceError(Code.INVALID_REQUEST, "The request breaks a rule.", tuple(errors))
+
+
+def email_errors(pointer: str, email: str) -> list[FieldError]:
+    """In lower case a few letters are two."""
+    if len(email) > LONGEST_EMAIL:
+        return [FieldError(pointer, f"In lower case it is longer than {LONGEST_EMAIL} characters.")]
+    return []
 
 
 def password_errors(pointer: str, password: str, email: str, organization_name: str | None) -> list[FieldError]:

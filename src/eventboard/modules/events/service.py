@@ -246,9 +246,13 @@ def _content(event: Event, **other: Any) -> Change:
     return Change(**{name: getattr(event, name) for name in Change.__struct_fields__} | other)
 
 
+# Names that the database's files have beside its zones: of no place, or of whatever machine asks.
+_NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
+
+
 @cache
 def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - _NO_ZONES
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
