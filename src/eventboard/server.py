@@ -91,6 +91,7 @@ def serve(
     config = uvicorn.Config(
         app.asgi,
         http=bounded(most=settings.max_headers),
+        ws="none",
         ssl_context_factory=(lambda *_: tls) if tls is not None else None,
         log_config=None,
         access_log=False,

@@ -125,6 +125,155 @@ def test_large_body_after_small_headers(gateway: Process) -> None:
         assert b"HTTP/1.1 400" in answer_to(client)
 
 
+def chunked(begin: bytes, trailers: bytes) -> bytes:
+    return begin + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + trailers + b"\r\n"
+
+
+def test_trailers_are_no_headers(gateway: Process) -> None:
+    """What a proxy took away, or set, isn't put back at a request's end."""
+    create = b"POST /events HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    told = b"Authorization: Bearer x\r\nX-Correlation-ID: of-a-trailer\r\n"
+    for begin, end in ((create + told, b""), (create, told)):
+        with connected(gateway) as client:
+            client.sendall(chunked(begin, end))
+            answer = answer_to(client)
+        assert answer.startswith(b"HTTP/1.1 401"), answer
+        assert (b"x-correlation-id: of-a-trailer" in answer) == (begin != create)
+        assert (b"No access token was sent" in answer) == (begin == create)
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [b"a: b\r\n" * 1000, b"x" * 8000, b"a: " + b"x" * 8000],
+    ids=["many", "a long name", "a long value"],
+)
+def test_trailers_too_large(gateway: Process, trailers: bytes) -> None:
+    """They don't fill the memory, though nobody looks at them."""
+    with connected(gateway) as client:
+        client.sendall(chunked(HEAD, b"")[:-2])
+        try:
+            for _ in range(100):
+                client.sendall(trailers)
+        except OSError:
+            pass
+        answers = answer_to(client)
+    # Refused, or reset while more was on its way; not cut when its time was up.
+    assert not answers or answers.startswith(b"HTTP/1.1 431")
+    assert raw.request(gateway.url, "GET", "/health/live").status_code == 200
+
+
+def test_small_chunks(gateway: Process) -> None:
+    """A body may come a byte at a time, each in a chunk of its own, and be far more than headers may."""
+    body = b'{"email": "nia@example.com", "password": "' + b"x" * (2 * MOST) + b'"}'
+    with connected(gateway) as client:
+        client.sendall(HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        for start in range(0, len(chunks), 1000):
+            client.sendall(chunks[start : start + 1000])
+        client.sendall(b"0\r\nx-trailer: none\r\n\r\n")
+        answer = answer_to(client)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b'"/password"' in answer
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One after another, before the first is answered
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
+TO_NOBODY = HEAD.replace(b"/auth/login", b"/nope") + b"Content-Length: 2\r\n\r\n{}"
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(line[:3]) for line in answers.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(b"GARBAGE\r\n\r\n", id="no request"),
+        pytest.param(b"\x00\x01", id="not even a letter"),
+        pytest.param(HEAD + b"Content-Length: x\r\n\r\n", id="no length"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", id="a broken body"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_broken_after_good(gateway: Process, last: bytes, before: int) -> None:
+    """What came first is answered first; then the client is told what is wrong."""
+    with connected(gateway) as client:
+        client.sendall(TO_NOBODY * before + last)
+        answers = answer_to(client)
+    assert statuses(answers) == [404] * before + [400]
+    assert answers.endswith(b"\r\n\r\nThis is no HTTP request.")
+
+
+def test_too_many_waiting(gateway: Process) -> None:
+    """However many one client sends at once: those that wait are bounded, and answered in order."""
+    with connected(gateway) as client:
+        client.sendall(TO_NOBODY * 2 + LIVE * 1000)
+        answers = answer_to(client)
+    found = statuses(answers)
+    assert found[:2] == [404, 404]
+    assert found[-1] == 429
+    assert set(found[2:-1]) == {200}
+    assert len(found) < 300
+    assert answers.endswith(b"\r\n\r\nToo many requests wait for the answers to those before them.")
+
+
+def test_many_on_one_connection(gateway: Process) -> None:
+    """As many as there may be wait for each other's answers, again and again."""
+    with connected(gateway) as client:
+        for _ in range(20):
+            client.sendall(LIVE * 50)
+            answers = b""
+            while answers.count(b"HTTP/1.1 200") < 50 or not answers.endswith(b"}"):
+                answers += client.recv(65536)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Offers of another protocol
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+CREDENTIALS = b'{"email": "nobody", "password": "x"}'
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 50])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("offer", [UPGRADE, UPGRADE.replace(b"h2c", b"websocket"), b""], ids=["h2c", "websocket", "-"])
+def test_offer_of_another_protocol(gateway: Process, offer: bytes, framing: str, pieces: int) -> None:
+    """It isn't taken, as a client has to expect: its request is served like any other, and so are those after it."""
+    framed = b"Content-Length: %d\r\n\r\n" % len(CREDENTIALS) + CREDENTIALS
+    if framing == "chunks":
+        framed = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(CREDENTIALS) + CREDENTIALS + b"\r\n0\r\n\r\n"
+    sent = (HEAD + offer + framed) * 2 + LIVE.replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n") * 2
+    sent += b"GET /nope HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    size = -(-len(sent) // pieces)
+    with connected(gateway) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(sent), size):
+            client.sendall(sent[start : start + size])
+        answers = answer_to(client)
+    assert statuses(answers) == [400, 400, 200, 200, 404]
+    assert answers.count(b'"pointer":"/email"') == 2
+    assert b"upgrade" not in answers.lower()
+
+
+def test_no_request_inside_of_a_body(gateway: Process) -> None:
+    """However it is offered: a body is a body, and what it holds is asked by nobody."""
+    inside = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
+    with connected(gateway) as client:
+        client.sendall(HEAD + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(inside))
+        client.sendall(inside + b"GET /nope HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        assert statuses(answer_to(client)) == [400, 404]
+
+
+def test_tunnel(gateway: Process) -> None:
+    """Nobody builds one here; what would go through it is for somebody else."""
+    with connected(gateway) as client:
+        client.sendall(b"CONNECT test:80 HTTP/1.1\r\nHost: test\r\n\r\n" + LIVE)
+        (status,) = statuses(answer_to(client))
+    assert 400 <= status < 500
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Too slowly
 
