@@ -40,11 +40,12 @@ class Admin:
         self._ask = ask
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        page = self._pages.get(scope["path"])
+        page, more = self._pages.get(scope["path"]), list[tuple[bytes, bytes]]()
         if page is None:
             answer = Answer(f"here are {', '.join(sorted(self._pages))}\n".encode(), status=404)
         elif scope["method"] not in ("GET", "HEAD"):
             answer = Answer(b"GET is all that can be done here\n", status=405)
+            more = [(b"allow", b"GET, HEAD")]
         else:
             scope["path_template"] = scope["path"]
             answer = await self._answer(page, scope)
@@ -52,6 +53,7 @@ class Admin:
             (b"content-type", answer.media_type.encode()),
             (b"content-length", str(len(answer.body)).encode()),
             (b"cache-control", b"no-store"),
+            *more,
         ]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from litestar import Request, Response, route
+from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
@@ -197,9 +197,11 @@ def _told_by(scope: Scope) -> tuple[str, str, str, bool]:
 
 
 def with_options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
-    """Litestar's own answer to OPTIONS names the methods of a path's first handler alone."""
+    """HEAD wherever GET is; and OPTIONS, as Litestar's own answer names the methods of a path's first handler alone."""
     methods: defaultdict[str, set[Method]] = defaultdict(lambda: {"OPTIONS"})
     for handler in handlers:
+        if "GET" in handler.http_methods:
+            handler.http_methods.add(HttpMethod.HEAD)
         for path in handler.paths:
             methods[path] |= handler.http_methods
     return [*(_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()), *handlers]
