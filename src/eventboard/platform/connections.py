@@ -164,6 +164,8 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
+        if self._last_words:
+            return
         # Line ends between requests begin none, and aren't nothing either: until a request is whole, its time runs.
         self._whole = False
         self._piece = len(data)
