@@ -23,7 +23,7 @@ class PrintedMail:
     """For development: whoever runs it reads the mail in the log."""
 
     async def send(self, message: Message) -> None:
-        logger.info("mail to {}: {}\n{}", message.to, message.subject, message.text)
+        logger.info("mail to {}: {}\n{}", message.to, message.subject, message.text.rstrip())
 
 
 class NoMail:
