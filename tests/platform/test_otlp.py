@@ -56,6 +56,8 @@ def test_create(database_url: str, tmp_path: Path, shape: str) -> None:
 
     whole = spans[f"{gateway}: POST /events"]
     assert (whole.parent, whole.kind, whole.failed) == (CALLER, SERVER, False)
+    # Sampled; and its parent is known to be in another process.
+    assert whole.flags == 0x301
     assert whole.attributes == {
         "http.request.method": "POST",
         "http.route": "/events",
@@ -65,6 +67,7 @@ def test_create(database_url: str, tmp_path: Path, shape: str) -> None:
     by_id = {span.id: span for span in collector.spans}
     insert = spans[f"{events}: INSERT events.events"]
     assert (insert.kind, insert.attributes["db.system.name"]) == (CLIENT, "postgresql")
+    assert insert.flags == 0x101
     assert insert.attributes["db.collection.name"] == "events.events"
     way, span = [], insert
     while span.parent != CALLER:

@@ -26,6 +26,7 @@ class Sent:
     attributes: dict[str, Any]
     milliseconds: float
     failed: bool
+    flags: int
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Collector:
                         _values(span.attributes),
                         (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6,
                         span.status.code == span.status.STATUS_CODE_ERROR,
+                        span.flags,
                     )
                     for span in scope.spans
                 ]

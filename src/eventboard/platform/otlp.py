@@ -53,8 +53,8 @@ _SERVER, _CLIENT, _INTERNAL = (
     trace_pb2.Span.SPAN_KIND_CLIENT,
     trace_pb2.Span.SPAN_KIND_INTERNAL,
 )
-# Whether a span's parent is in another process.
-_HERE = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+# Sampled, or it would not be sent; and whether a span's parent is in another process.
+_HERE = SAMPLED | trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _THERE = _HERE | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _DATABASE = {"db.system.name": "postgresql"}
 # A span's name and detail are of the code, not of what is sent: there are not many of them.
