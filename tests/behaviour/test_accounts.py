@@ -119,6 +119,22 @@ def test_joining_where_sign_up_is_closed(board: Board, organization: Organizatio
     assert not board.sql("SELECT 1 FROM auth.users WHERE email = $1", body["email"])
 
 
+@pytest.mark.parametrize("path", ["/auth/signup", "/auth/join"])
+def test_sign_up_that_is_closed_meanwhile(board: Board, organization: Organization, path: str) -> None:
+    """What counts is how it is when the membership is made, not what was read before the password was hashed."""
+    open_one = board.organization(open_signup=True)
+    choice = {"organizationId": str(open_one.id)}
+    body = person(**choice) if path == "/auth/signup" else choice
+    close = "UPDATE auth.organizations SET open_signup = false WHERE id = $1"
+    with ThreadPoolExecutor(1) as thread, holding(board.database_url, close, open_one.id) as closing:
+        joining = thread.submit(organization.user.http.post, path, json=body)
+        closing.until_waited_for()
+        closing.commit()
+        assert_problem(joining.result(), "forbidden")
+    assert board.sql("SELECT count(*) FROM auth.memberships WHERE organization_id = $1", open_one.id)[0][0] == 4
+    assert not board.sql("SELECT 1 FROM auth.users WHERE email = $1", body.get("email"))
+
+
 @pytest.mark.parametrize("given", [(), ("organizationName", "organizationId")], ids=["neither", "both"])
 def test_exactly_one_organization(board: Board, given: tuple[str, ...]) -> None:
     """An account begins in one organization, founded or joined."""

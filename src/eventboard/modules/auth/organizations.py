@@ -1,5 +1,6 @@
 """Who may join what: by founding, by an open organization, by an invitation. Nothing else ever gives membership."""
 
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -41,9 +42,7 @@ async def choose(database: Database, choice: Signup | OrganizationChoice) -> Cho
     if choice.organization_id is not None:
         async with database.reading(None) as connection:
             row = await connection.one(store.ORGANIZATION, organization_id=choice.organization_id)
-        if row is None or not row["open_signup"]:
-            raise ServiceError(Code.FORBIDDEN, "This organization can't be joined without an invitation.")
-        return Chosen(choice.organization_id, row["name"])
+        return Chosen(choice.organization_id, _name_where_open(row))
     organization_id = organization_of(choice.invitation_token or "")
     if organization_id is None:
         raise _bad_invitation()
@@ -63,6 +62,9 @@ async def enter(connection: Connection, chosen: Chosen, user_id: UUID, email: st
         if row is None:
             raise _bad_invitation()
         role = Role(row["role"])
+    else:
+        # It may have been closed since it was chosen; now it stays as it is until the membership is made.
+        _name_where_open(await connection.one(store.HOLD_ORGANIZATION, organization_id=chosen.organization_id))
     try:
         await connection.run(store.ADD_MEMBERSHIP, organization_id=chosen.organization_id, user_id=user_id, role=role)
     except asyncpg.UniqueViolationError:
@@ -87,6 +89,12 @@ async def _add(connection: Connection, chosen: Chosen) -> None:
             slug=slug(chosen.name, chosen.organization_id, distinct=distinct),
         ):
             return
+
+
+def _name_where_open(row: Any | None) -> str:
+    if row is None or not row["open_signup"]:
+        raise ServiceError(Code.FORBIDDEN, "This organization can't be joined without an invitation.")
+    return str(row["name"])
 
 
 def taken(pointer: str, detail: str) -> ServiceError:

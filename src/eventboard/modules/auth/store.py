@@ -62,9 +62,12 @@ _ORGANIZATION = [
     Organization.created_at,
     Organization.updated_at,
 ]
-ORGANIZATION = Statement(
-    select(Organization.name, Organization.open_signup).where(Organization.id == bindparam("organization_id"))
+_NAME_AND_OPEN = select(Organization.name, Organization.open_signup).where(
+    Organization.id == bindparam("organization_id")
 )
+ORGANIZATION = Statement(_NAME_AND_OPEN)
+# It stays as it is until the transaction ends.
+HOLD_ORGANIZATION = Statement(_NAME_AND_OPEN.with_for_update(read=True))
 LOCK_ORGANIZATION = Statement(
     select(*_ORGANIZATION).where(Organization.id == bindparam("organization_id")).with_for_update()
 )
