@@ -162,6 +162,17 @@ def test_invitation(organization: Organization, board: Board) -> None:
     assert_problem(organization.admin.http.post("/invitations", json=body), "already-exists", "/email")
 
 
+def test_invitation_and_the_organizations_name(organization: Organization, board: Board) -> None:
+    """It is no password with an invitation either: the token isn't spent on it, and a stranger isn't told the name."""
+    email = f"{uuid4().hex}@example.com"
+    token = invite(organization, email)["token"]
+    assert_problem(sign_up(board, password=organization.name, invitationToken=token), "forbidden")
+    answer = sign_up(board, email=email, password=organization.name.upper(), invitationToken=token)
+    assert_problem(answer, "invalid-request", "/password")
+    assert states(organization) == ["pending"]
+    assert sign_up(board, email=email, invitationToken=token).status_code == 201
+
+
 def test_fifty_at_once_with_one_invitation(organization: Organization, board: Board) -> None:
     """It works once."""
     email = f"{uuid4().hex}@example.com"

@@ -63,7 +63,9 @@ class Accounts(Part):
                 )
             except asyncpg.UniqueViolationError:
                 raise organizations.taken("/email", "There is an account with this e-mail address.") from None
-            await organizations.enter(connection, chosen, user_id, email)
+            name = await organizations.enter(connection, chosen, user_id, email)
+            # Only now is it known of an invitation's organization, and it may have changed of any other.
+            refuse(password_errors("/password", command.password, email, name))
             return await self._log_in(connection, user_id, chosen.organization_id)
 
     async def login(self, command: LoginFrom) -> LoggedIn:

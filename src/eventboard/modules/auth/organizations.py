@@ -49,11 +49,13 @@ async def choose(database: Database, choice: Signup | OrganizationChoice) -> Cho
     return Chosen(organization_id, "", invitation=fingerprint(choice.invitation_token or ""))
 
 
-async def enter(connection: Connection, chosen: Chosen, user_id: UUID, email: str) -> None:
-    """Makes the membership, in a transaction of the chosen organization. Raises `already-exists`, `forbidden`."""
-    role = Role.USER
+async def enter(connection: Connection, chosen: Chosen, user_id: UUID, email: str) -> str:
+    """Makes the membership, in a transaction of the chosen organization, and returns that one's name.
+
+    Raises `already-exists`, `forbidden`.
+    """
     if chosen.founding:
-        role = Role.ADMIN
+        role, name = Role.ADMIN, chosen.name
     elif chosen.invitation is not None:
         # One of fifty that try at once gets the row; the others find it used.
         row = await connection.one(
@@ -61,14 +63,17 @@ async def enter(connection: Connection, chosen: Chosen, user_id: UUID, email: st
         )
         if row is None:
             raise _bad_invitation()
-        role = Role(row["role"])
+        (held,) = await connection.all(store.HOLD_ORGANIZATION, organization_id=chosen.organization_id)
+        role, name = Role(row["role"]), held["name"]
     else:
         # It may have been closed since it was chosen; now it stays as it is until the membership is made.
-        _name_where_open(await connection.one(store.HOLD_ORGANIZATION, organization_id=chosen.organization_id))
+        held = await connection.one(store.HOLD_ORGANIZATION, organization_id=chosen.organization_id)
+        role, name = Role.USER, _name_where_open(held)
     try:
         await connection.run(store.ADD_MEMBERSHIP, organization_id=chosen.organization_id, user_id=user_id, role=role)
     except asyncpg.UniqueViolationError:
         raise ServiceError(Code.ALREADY_EXISTS, "You are a member of this organization, or were one.") from None
+    return name
 
 
 async def found(connection: Connection, chosen: Chosen) -> None:
