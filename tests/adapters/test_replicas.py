@@ -1,7 +1,10 @@
 """Several replicas, some of which would rather not be asked."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
+from eventboard.adapters.http import ENDS_WITHIN
 from eventboard.adapters.server import RpcServer
 from eventboard.platform.asgi import App, Message, Receive, Scope, Send
 from eventboard.platform.errors import Code, ServiceError
@@ -16,18 +19,34 @@ async def full(_: Ask) -> Told:
     raise ServiceError(Code.UNAVAILABLE, "Too many requests are being served already.", retry_after=1, not_run=True)
 
 
-def draining(app: App) -> App:
-    """Every answer says that the connection ends: the process is about to."""
+def draining(app: App, ends: Callable[[], bool] = lambda: True) -> App:
+    """Every answer, while `ends`, says that the connection ends: the process is about to."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and ends():
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
         await app(scope, receive, closing)
 
     return answer
+
+
+class Healthy:
+    """With the one page that a health check asks for. `looked` counts how often it did."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.looked = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/health/live":
+            await self._app(scope, receive, send)
+            return
+        self.looked += 1
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def test_one_is_full() -> None:
@@ -56,6 +75,43 @@ async def test_one_is_about_to_end() -> None:
         for _ in range(10):
             await desk.tell(Ask("x"))
     assert (len(ending.asked), len(staying.asked)) == (1, 9)
+
+
+async def test_one_is_back_while_health_is_asked_for() -> None:
+    """A health check tries what was left out, and tells what it found: calls go there again."""
+    service, ends = DeskService(echo), True
+    back, staying = Healthy(serving(service)), Healthy(serving(DeskService(echo)))
+    async with (
+        listening(draining(back, lambda: ends)) as first,
+        listening(staying) as second,
+        calling(Desk, [first, second]) as (desk, transport),
+    ):
+        while not service.asked:
+            await desk.tell(Ask("x"))
+        ends = False
+        begun = time.monotonic()
+        while not back.looked:
+            assert time.monotonic() < begun + 2 * ENDS_WITHIN
+            await transport.check()
+            await asyncio.sleep(0.01)  # between two looks
+        for _ in range(10):
+            await desk.tell(Ask("x"))
+    assert len(service.asked) == 1 + 5
+
+
+async def test_health_check_of_one_that_is_about_to_end() -> None:
+    """It says so there, too: no call goes to it."""
+    ending, staying = DeskService(echo), DeskService(echo)
+    async with (
+        listening(draining(Healthy(serving(ending)))) as first,
+        listening(Healthy(serving(staying))) as second,
+        calling(Desk, [first, second]) as (desk, transport),
+    ):
+        for _ in range(2):
+            await transport.check()
+        for _ in range(10):
+            await desk.tell(Ask("x"))
+    assert (len(ending.asked), len(staying.asked)) == (0, 10)
 
 
 async def test_the_only_one_is_about_to_end() -> None:

@@ -109,8 +109,13 @@ class HttpTransport:
         for address in await self._addresses.in_turn():
             try:
                 answer = await self._client.send(address, _request("GET", address, "/health/live", "", b""))
-            except (NeverMadeError, EndedError):
+            except NeverMadeError:
+                self._addresses.leave_out(address)
                 continue
+            except EndedError:
+                continue
+            # A check may be what tries a replica that was left out: calls are to know what came of it.
+            self._heard(address, answer)
             if answer.status == 200:
                 return
         raise UnreachableError(self._module, not_run=True)
@@ -143,11 +148,7 @@ class HttpTransport:
             span.adopt(answer.header(wire.SPANS))
             if (theirs := answer.header(wire.CONTRACT)) is not None:
                 self._skew.meet(theirs)
-            if answer.header("connection") == "close":
-                # About to end: no call is to be under way to it when it stops accepting.
-                self._addresses.leave_out(address, ENDS_WITHIN)
-            else:
-                self._addresses.answered(address)
+            self._heard(address, answer)
             try:
                 return self._read(operation, answer, len(addresses))
             except RefusedError as refused:
@@ -155,6 +156,13 @@ class HttpTransport:
                 self._addresses.leave_out(address, (refused.error.retry_after or 0) + LEFT_OUT_FOR)
                 raise
         raise NeverReachedError(f"no replica of {self._module} could be reached", took=took)
+
+    def _heard(self, address: str, answer: Answer) -> None:
+        if answer.header("connection") == "close":
+            # About to end: no call is to be under way to it when it stops accepting.
+            self._addresses.leave_out(address, ENDS_WITHIN)
+        else:
+            self._addresses.answered(address)
 
     def _read(self, operation: Operation, answer: Answer, replicas: int) -> Any:
         if answer.header("content-type") != wire.MEDIA_TYPE:
