@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 from loguru import logger
 from msgspec.structs import asdict, replace
 
@@ -392,6 +393,25 @@ async def test_budget_that_runs_out(breaker: Breaker) -> None:
         with pytest.raises(TimeoutError), context.budget(0):
             async with asyncio.timeout(0):
                 await breaker.run(asyncio.Event().wait)
+    assert breaker.state is OPEN
+
+
+def test_budget_that_runs_out_on_uvloop(clock: Clock) -> None:
+    """The loop of production counts in whole milliseconds, and may cancel a call just before: it has failed still."""
+    calls = 100
+    breaker = Breaker("desk", replace(BREAKER, least_calls=calls), clock)
+
+    async def call(number: int) -> None:
+        await asyncio.sleep(number * 0.0031)  # so that they begin at any part of a millisecond
+        with pytest.raises(TimeoutError), context.budget(0.05) as deadline:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await breaker.run(asyncio.Event().wait)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*map(call, range(calls)))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(all_of_them())
     assert breaker.state is OPEN
 
 

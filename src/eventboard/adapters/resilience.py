@@ -35,6 +35,9 @@ set_on_retry_hooks([])
 PARTS = 20
 # Seconds until a client should come back when a part can't be reached: the breaker tries again after as long.
 RETRY_AFTER = 1
+# Seconds by which a call may be cancelled before its budget's end: uvloop's timers count whole milliseconds of a clock
+# that is rounded down, and so end up to one and a half of them early.
+EARLY = 0.002
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -217,7 +220,8 @@ class Breaker:
             raise
         except asyncio.CancelledError:
             # At the end of the budget it failed; before, its own caller gave it up, which says nothing about it.
-            good = False if context.remaining() == 0 else None
+            left = context.remaining()
+            good = False if left is not None and left < EARLY else None
             raise
         finally:
             self._probing -= probing
