@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.identity import SKEW, Principal, PublicKeys, Role, TokenVerifier
+from eventboard.platform.identity import REFETCH_INTERVAL, SKEW, Principal, PublicKeys, Role, TokenVerifier
 from tests.support.keys import OneKey
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -135,6 +135,24 @@ async def test_unknown_keys() -> None:
         assert await refusal(verify, issue(stranger)) == Code.INVALID_TOKEN
     assert publisher.fetched == 1
     await verify(issue(issuer()))
+
+
+async def test_unknown_keys_while_auth_is_away() -> None:
+    """It is asked no more often then, and what can't be found out is no refusal; those known are good still."""
+    now, publisher = 1000.0, Publisher(issuer())
+    verify = TokenVerifier(publisher, issuer="eventboard", audience="eventboard", clock=lambda: now)
+    await verify.load_keys()
+    newer = issuer(ec.generate_private_key(ec.SECP256R1()))
+    publisher.away = True
+    for fetched in (2, 3):
+        now += REFETCH_INTERVAL
+        codes = [await refusal(verify, issue(newer)) for _ in range(20)]
+        assert (set(codes), publisher.fetched) == ({Code.UNAVAILABLE}, fetched)
+    await verify(issue(issuer()))
+    now += REFETCH_INTERVAL
+    publisher.away, publisher.issuers = False, (issuer(), newer)
+    await verify(issue(newer))
+    assert publisher.fetched == 4
 
 
 async def test_no_keys_yet() -> None:

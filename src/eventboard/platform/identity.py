@@ -68,12 +68,15 @@ FetchKeys = Callable[[], Awaitable[PublicKeys]]
 class TokenVerifier:
     """Verifies access tokens with the published keys, and remembers those it has verified until they expire."""
 
-    def __init__(self, fetch_keys: FetchKeys, *, issuer: str, audience: str) -> None:
+    def __init__(
+        self, fetch_keys: FetchKeys, *, issuer: str, audience: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._fetch_keys = fetch_keys
         self._issuer = issuer
         self._audience = audience
         self._keys: Mapping[str, jwt.PyJWK] = {}
-        self._answered_at = float("-inf")
+        self._clock = clock
+        self._asked_at = self._answered_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._verified: dict[str, Principal] = {}
 
@@ -112,7 +115,7 @@ class TokenVerifier:
         if kid not in self._keys:
             await self._refresh()
             await self.load_keys()
-        elif time.monotonic() - self._answered_at > KEYS_REFRESH and self._asking is None:
+        elif self._clock() - self._answered_at > KEYS_REFRESH and self._asking is None:
             # Those known are kept until there is an answer.
             self._begin()
         key = self._keys.get(kid)
@@ -123,13 +126,17 @@ class TokenVerifier:
     async def _refresh(self) -> None:
         """Whoever needs the keys while they are being asked for waits for that answer, not for a turn to ask."""
         if self._asking is None:
-            if self._keys and time.monotonic() - self._answered_at < REFETCH_INTERVAL:
+            if self._keys and self._clock() - self._asked_at < REFETCH_INTERVAL:
+                if self._answered_at < self._asked_at:
+                    # Nobody answered: it may be a good one.
+                    raise _no_keys()
                 return
             self._begin()
         if self._asking is not None:
             await asyncio.shield(self._asking)
 
     def _begin(self) -> None:
+        self._asked_at = self._clock()
         # In nobody's context: one caller's budget must not end what all of them wait for.
         self._asking = asyncio.create_task(self._ask(), context=Context())
         self._asking.add_done_callback(self._asked)
@@ -139,7 +146,7 @@ class TokenVerifier:
             published = await self._fetch_keys()
         except ServiceError as error:
             raise _no_keys() from error
-        self._answered_at = time.monotonic()
+        self._answered_at = self._clock()
         self._keys = {key["kid"]: jwt.PyJWK(key, ALGORITHM) for key in published.keys}
 
     def _asked(self, asking: asyncio.Task[None]) -> None:
