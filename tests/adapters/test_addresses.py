@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from eventboard.adapters.addresses import LEFT_OUT_FOR, RESOLVE_EVERY, Addresses, origins_of, resolved
+from tests.support.processes import PATIENCE
 
 A, B, C = "http://10.0.0.1:3002", "http://10.0.0.2:3002", "http://10.0.0.3:3002"
 CONNECT_TIMEOUT = 1.0  # seconds
@@ -155,6 +158,50 @@ async def test_closed_while_it_resolves() -> None:
     assert len(asyncio.all_tasks()) == len(before) + 1
     await world.addresses.close()
     assert asyncio.all_tasks() == before
+
+
+async def test_many_calls_before_any_is_known() -> None:
+    """They wait for one look-up, and whoever is given up ends none of the others' waiting."""
+    world = World(A)
+    world.answers.clear()
+    calls = [asyncio.create_task(world.addresses.in_turn()) for _ in range(10)]
+    await asyncio.sleep(0)  # they begin
+    calls[0].cancel()
+    await asyncio.wait(calls[:1])
+    world.answers.set()
+    assert await asyncio.gather(*calls[1:]) == [[A]] * 9
+    assert world.asked == 1
+
+
+# A name server that never answers: nothing can stop a look-up that waits for it.
+SILENT = """
+import asyncio, socket, threading
+from contextlib import suppress
+from eventboard.adapters.addresses import Addresses
+
+async def main():
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    def silent(*_, **__):
+        loop.call_soon_threadsafe(asked.set)
+        threading.Event().wait()
+    socket.getaddrinfo = silent
+    addresses = Addresses(["http://events:3002"], 1)
+    call = asyncio.create_task(addresses.in_turn())
+    await asked.wait()
+    call.cancel()
+    with suppress(asyncio.CancelledError):
+        await call
+    await addresses.close()
+
+asyncio.run(main())
+"""
+
+
+def test_end_while_a_name_server_is_silent() -> None:
+    """The process doesn't wait for an answer that nobody needs any more."""
+    ended = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, check=True, timeout=PATIENCE)
+    assert (ended.stdout, ended.stderr) == (b"", b"")
 
 
 def test_origins() -> None:

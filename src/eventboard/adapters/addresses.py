@@ -3,8 +3,10 @@
 import asyncio
 import re
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,11 +60,12 @@ class Addresses:
 
     async def in_turn(self) -> list[str]:
         """Every address to try for one call, the next in turn first, those left out last. Empty: no name is known."""
-        if not self._known:
-            await self._resolve()
-        elif self._clock() - self._resolved_at > RESOLVE_EVERY and self._resolving is None:
+        if self._resolving is None and (not self._known or self._clock() - self._resolved_at > RESOLVE_EVERY):
             self._resolving = asyncio.create_task(self._resolve())
             self._resolving.add_done_callback(self._resolved)
+        if not self._known and self._resolving is not None:
+            # One look-up for all: each has a thread, for as long as a name server is silent.
+            await asyncio.shield(self._resolving)
         self._turn += 1
         start = self._turn % len(self._known) if self._known else 0
         turned = self._known[start:] + self._known[:start]
@@ -109,8 +112,21 @@ class Addresses:
 
 
 async def resolved(origin: str) -> list[str]:
-    """By the machine's own resolver."""
-    parts, loop = urlsplit(origin), asyncio.get_running_loop()
-    answers: list[Any] = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-    hosts = [f"[{address[0]}]" if family == socket.AF_INET6 else address[0] for family, *_, address in answers]
+    """By the machine's own resolver.
+
+    Nothing can stop it, so it has a thread whose end nobody waits for: a loop would wait for one of its own.
+    """
+    parts = urlsplit(origin)
+    answers: Future[list[Any]] = Future()
+    answers.set_running_or_notify_cancel()
+
+    def look_up() -> None:
+        try:
+            answers.set_result(socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told where the answer is waited for
+            answers.set_exception(error)
+
+    threading.Thread(target=look_up, name="name look-up", daemon=True).start()
+    found = await asyncio.wrap_future(answers)
+    hosts = [f"[{address[0]}]" if family == socket.AF_INET6 else address[0] for family, *_, address in found]
     return [f"{parts.scheme}://{host}:{parts.port}" for host in hosts]
