@@ -161,6 +161,17 @@ async def test_refused_for_now(box: Mailbox, logged: list[str]) -> None:
     assert [line.split("\n")[0].rstrip() for line in logged] == ["a mail isn't sent yet: SMTPRecipientRefused 451"] * 2
 
 
+async def test_long_wait(box: Mailbox) -> None:
+    """It is as long as it is set, and has no other end."""
+    box.refusals.append("451 later")
+    async with sending(replace(server_at(box.port), first_wait=5.2)) as mail:
+        await mail.send(MAIL)
+        await box.until_tried(1)
+        begun = time.monotonic()
+        await box.until(1)
+        assert time.monotonic() - begun > 5.1  # the first try was a moment ago
+
+
 @pytest.mark.parametrize("refusals", [["550 no canary-token here"], ["451 later"] * 3])
 async def test_refused_for_good(box: Mailbox, logged: list[str], refusals: list[str]) -> None:
     """It is logged, without a word of it or of the server's; the next one goes out."""

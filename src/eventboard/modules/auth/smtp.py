@@ -1,6 +1,7 @@
 """Mail by SMTP, beside the requests: from a bounded queue, retried a little, finished when the process ends."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -106,6 +107,7 @@ class SmtpMail:
             timeout=None,
             wait_initial=server.first_wait,
             wait_jitter=server.first_wait / 10,
+            wait_max=math.inf,
         ):
             with attempt:
                 await self._attempt(mail, message.to)
