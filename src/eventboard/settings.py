@@ -26,6 +26,8 @@ A_DAY = 86_400
 Seconds = Annotated[float, Meta(gt=0, le=A_DAY)]
 Wait = Annotated[float, Meta(ge=0, le=A_DAY)]
 Text = Annotated[str, Meta(min_length=1)]
+# A token with two of them has to stay below identity.LONGEST_TOKEN.
+Claim = Annotated[str, Meta(min_length=1, max_length=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -124,8 +126,8 @@ class Budgets(Struct, frozen=True, kw_only=True):
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
-    issuer: Text
-    audience: Text
+    issuer: Claim
+    audience: Claim
     lifetime: Count
     refresh_lifetime: Count
     session_lifetime: Count

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from eventboard.modules.auth.tokens import TokenIssuer
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.identity import REFETCH_INTERVAL, SKEW, Principal, PublicKeys, Role, TokenVerifier
+from eventboard.settings import A_DAY, SettingsError, load
 from tests.support.keys import OneKey
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -72,6 +73,24 @@ async def test_principal() -> None:
     principal = await verifier(Publisher(issuer()))(token)
     expires_at = jwt.decode(token, options={"verify_signature": False})["exp"]
     assert principal == Principal(USER, ORGANIZATION, Role.USER, "Nia New", SESSION, expires_at)
+
+
+# As long as settings let issuer and audience be, and an account its two names. In JSON a control character is six bytes
+# long; a name has none, and so four at most.
+LONGEST_CLAIM, LONGEST_NAME = "\x01" * 100, "\N{SLIGHTLY SMILING FACE}" * 100
+
+
+async def test_longest_token() -> None:
+    """Whatever is issued is accepted."""
+    by = TokenIssuer(OneKey(KEY), issuer=LONGEST_CLAIM, audience=LONGEST_CLAIM, lifetime=A_DAY)
+    verify = TokenVerifier(Publisher(by), issuer=LONGEST_CLAIM, audience=LONGEST_CLAIM)
+    name = f"{LONGEST_NAME} {LONGEST_NAME}"
+    token = by.issue(user_id=USER, organization_id=ORGANIZATION, role=Role.MODERATOR, name=name, session_id=SESSION)
+    assert (await verify(token)).name == name
+    for key in ("ISSUER", "AUDIENCE"):
+        load({f"EVENTBOARD_TOKENS_{key}": LONGEST_CLAIM})
+        with pytest.raises(SettingsError, match="length <= 100"):
+            load({f"EVENTBOARD_TOKENS_{key}": LONGEST_CLAIM + "x"})
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,21 @@
 """Access tokens are issued here, and nowhere else."""
 
+import json
 import time
+from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
 
 from eventboard.modules.auth.keys import Keys
 from eventboard.platform.identity import ALGORITHM, TOKEN_TYPE, PublicKeys, Role
+
+
+class _Utf8(json.JSONEncoder):
+    """Without escapes, which make a character up to three times as long: a token has a bound."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"ensure_ascii": False})
 
 
 class TokenIssuer:
@@ -37,4 +46,5 @@ class TokenIssuer:
             "jti": str(uuid4()),
         }
         key = self._keys.signing()
-        return jwt.encode(claims, key.private, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": key.kid})
+        headers = {"typ": TOKEN_TYPE, "kid": key.kid}
+        return jwt.encode(claims, key.private, ALGORITHM, headers=headers, json_encoder=_Utf8)
