@@ -153,6 +153,7 @@ def test_answer_lost_after_the_commit(board: Board, organization: Organization) 
         pytest.param(json.dumps(dict(reversed(EVENT.items()))), id="order"),
         pytest.param(json.dumps(EVENT).replace("Chess", "\\u0043hess"), id="escapes"),
         pytest.param({**EVENT, "location": None, "timeZone": None}, id="defaults"),
+        pytest.param({**EVENT, "timeZone": "UTC"}, id="a default by its name"),
         pytest.param({**EVENT, "startDate": "2027-03-01T23:30:00+05:30"}, id="another offset"),
         pytest.param({**EVENT, "startDate": "2027-03-01t18:00:00.000000z"}, id="another form"),
     ],

@@ -60,6 +60,9 @@ class EventsService:
     async def create(self, command: CreateEvent) -> Written:
         caller = await self._verify(command.actor)
         content = _checked(asdict(command.draft))
+        if command.draft.time_zone == DEFAULT_TIME_ZONE:
+            # With an idempotency key it is the same request as one that leaves the default out.
+            command = replace(command, draft=replace(command.draft, time_zone=None))
 
         async def work(connection: Connection) -> Event:
             (row,) = await connection.all(
