@@ -92,7 +92,7 @@ from tests.support.rpc import CREDENTIAL, Ask, NewAsk, NewDesk, NewTold, Told, c
 
 _ids = (UUID(int=number) for number in count(1))
 id_ = partial(next, _ids)
-TEXT = 'Ünïcödé 🎲 \u2028 \\ "'
+TEXT = 'Ünïcödé 🎲 \u2003 \\ "'
 AT = datetime(2027, 3, 1, 18, 0, 0, 123456, UTC)
 USER: dict[str, Any] = {
     "id": id_(),

@@ -172,9 +172,12 @@ class Connection(HttpToolsProtocol):
         self._fed += self._piece
         self._unset_keepalive_if_required()
         self._feed(data)
+        self._bound()
+
+    def _bound(self) -> None:
+        """To the headers, and to what comes beside a body, as trailers: the parser holds each until it is whole."""
         if self._whole or self._last_words or self.transport.is_closing():
             return
-        # The headers; or what comes beside a body, as trailers, of which the parser holds each until it is whole.
         if self._fed - self._first - MOST_CHUNKED * self._body > self.most:
             self._refuse(431)
 
