@@ -106,7 +106,7 @@ def test_other_method(board: Board, method: str, path: str, allowed: set[str]) -
     """The refusal says which methods the path has."""
     answer = raw.request(board.url, method, path)
     assert_problem(answer, "method-not-allowed")
-    assert set(answer.headers["allow"].split(", ")) == allowed
+    assert answer.headers["allow"] == ", ".join(sorted(allowed))
 
 
 def test_options(board: Board) -> None:
@@ -116,7 +116,7 @@ def test_options(board: Board) -> None:
         assert asked.status_code == 204
         refused = board.client().request("TRACE", path)
         assert_problem(refused, "method-not-allowed")
-        assert set(asked.headers["allow"].split(", ")) == set(refused.headers["allow"].split(", "))
+        assert asked.headers["allow"] == refused.headers["allow"]
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["content-length", "chunked"])

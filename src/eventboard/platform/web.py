@@ -235,7 +235,8 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
         return unforeseen(request, error)
     response = service_error(request, ServiceError(code, _DETAILS.get(code, error.detail)))
     for name, value in (error.headers or {}).items():
-        response.headers[name] = value
+        # Methods in one order, as OPTIONS tells them: Litestar's is that of a set.
+        response.headers[name] = ", ".join(sorted(value.split(", "))) if name.lower() == "allow" else value
     return response
 
 
