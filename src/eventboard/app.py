@@ -226,14 +226,7 @@ class _Parts:
         database = self._pool(module, role, size=1)
         self._resources.append(database)
         for sweep in sweeps:
-            self._resources.append(self._sweeper(database, sweep, every))
-
-    def _sweeper(self, database: Database, sweep: Sweep, every: float) -> Sweeper:
-        sweeper = Sweeper(database, sweep, every=every)
-        told = f"Rows that the last sweep left: {sweep.what}."
-        backlog = self._metrics.gauge(f"eventboard_{sweep.name}_backlog", told, of_workers="max")
-        self._metrics.sampling(lambda: backlog.set(sweeper.backlog or 0))
-        return sweeper
+            self._resources.append(Sweeper(database, sweep, every=every, metrics=self._metrics))
 
     def recorder(self, target: Iterable[str]) -> Recorder | None:
         given, parts = self._settings.tracing, frozenset(target)

@@ -13,10 +13,14 @@ from loguru import logger
 from eventboard.modules.events import store
 from eventboard.modules.events.sweeps import BATCH, EXPIRED_KEYS
 from eventboard.platform.database import Database
-from eventboard.platform.sweeper import Sweeper
+from eventboard.platform.errors import ServiceError
+from eventboard.platform.metrics import Metrics
+from eventboard.platform.sweeper import MOST, Sweeper
+from tests.support.metrics import parsed
 from tests.support.processes import PATIENCE
 
 ORGANIZATION, USER = uuid4(), uuid4()
+BACKLOG, FAILURES = "eventboard_idempotency_backlog", "eventboard_sweep_failures_total"
 
 
 @pytest.fixture
@@ -86,11 +90,11 @@ async def test_what_is_locked(database: Database, superuser: Any) -> None:
 
 
 async def test_one_process_at_a_time(database: Database, superuser: Any) -> None:
-    """Who finds another one at it leaves it alone."""
+    """Who finds another one at it leaves it alone, and tells what there is to do."""
     await put(superuser, "expired ", 10)
     sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
     await superuser.execute(f"SELECT pg_advisory_lock({EXPIRED_KEYS.lock})")
-    assert (await sweeper.sweep(), sweeper.backlog) == (0, None)
+    assert (await sweeper.sweep(), sweeper.backlog) == (0, 10)
     await superuser.execute(f"SELECT pg_advisory_unlock({EXPIRED_KEYS.lock})")
     assert (await sweeper.sweep(), sweeper.backlog) == (10, 0)
 
@@ -170,6 +174,47 @@ async def test_goes_on(database: Database, superuser: Any) -> None:
         await sweeper.close()
         logger.remove(sink)
     assert await left(superuser) == []
+
+
+async def test_what_a_failing_round_tells(database: Database, superuser: Any) -> None:
+    """How much is left undone, and that it failed."""
+    metrics = Metrics()
+    failures = f'{FAILURES}{{sweep="idempotency"}}'
+    await put(superuser, "expired ", 3)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60, metrics=metrics)
+    assert told(metrics)[failures] == 0
+    await superuser.execute("REVOKE DELETE ON events.idempotency_keys FROM eventboard_sweeper")
+    for number in (1, 2):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await sweeper.sweep()
+        assert (told(metrics)[BACKLOG], told(metrics)[failures]) == (3, number)
+    await superuser.execute("GRANT DELETE ON events.idempotency_keys TO eventboard_sweeper")
+    assert await sweeper.sweep() == 3
+    assert (told(metrics)[BACKLOG], told(metrics)[failures]) == (0, 2)
+
+
+async def test_account_that_may_not_sweep(database_url: str) -> None:
+    """It can count nothing, and tells that it fails."""
+    metrics = Metrics()
+    database = Database(database_url, role="eventboard_nobody", size=1, connect_timeout=5)
+    await database.open()
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60, metrics=metrics)
+    with pytest.raises(ServiceError):
+        await sweeper.sweep()
+    assert told(metrics)[f'{FAILURES}{{sweep="idempotency"}}'] == 1
+    await database.close()
+
+
+async def test_counted_up_to_a_limit(database: Database, superuser: Any) -> None:
+    """Counting what has piled up doesn't hold up the round that makes it less."""
+    await put(superuser, "expired ", MOST + 1)
+    sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
+    await superuser.execute(f"SELECT pg_advisory_lock({EXPIRED_KEYS.lock})")
+    assert (await sweeper.sweep(), sweeper.backlog) == (0, MOST)
+
+
+def told(metrics: Metrics) -> dict[str, float]:
+    return parsed(metrics.text().decode())
 
 
 async def until(seen: Callable[[], bool]) -> None:

@@ -30,6 +30,7 @@ from eventboard.modules.auth.models import (
     UserSession,
 )
 from eventboard.platform.database import Statement
+from eventboard.platform.sweeper import counting
 
 
 def _given(*names: str) -> dict[str, object]:
@@ -343,7 +344,7 @@ _OLD_SESSIONS = (
 )
 # Their tokens go with them.
 SWEEP_SESSIONS = Statement(delete(UserSession).where(UserSession.id == _OLD_SESSIONS.c.id).returning(literal(1)))
-EXPIRED_SESSIONS = Statement(select(func.count()).select_from(UserSession).where(_SESSION_OVER))
+EXPIRED_SESSIONS = counting(select(UserSession.id).where(_SESSION_OVER))
 _OLD_INVITATIONS = (
     select(Invitation.organization_id, Invitation.id)
     .where(_INVITATION_OVER)
@@ -357,4 +358,4 @@ SWEEP_INVITATIONS = Statement(
     .where(Invitation.organization_id == _OLD_INVITATIONS.c.organization_id, Invitation.id == _OLD_INVITATIONS.c.id)
     .returning(literal(1))
 )
-EXPIRED_INVITATIONS = Statement(select(func.count()).select_from(Invitation).where(_INVITATION_OVER))
+EXPIRED_INVITATIONS = counting(select(Invitation.id).where(_INVITATION_OVER))

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from eventboard.modules.events.contract import Event, HistoryEntry
 from eventboard.modules.events.models import EventRow, HistoryRow, KeyRow
 from eventboard.platform.database import Statement
+from eventboard.platform.sweeper import counting
 
 _TABLE: Any = EventRow.__table__
 # In the order of the contract's struct, so that a row becomes one without naming its fields.
@@ -200,4 +201,4 @@ SWEEP_KEYS = Statement(
     )
     .returning(literal(1))
 )
-EXPIRED_KEYS = Statement(select(func.count()).select_from(KeyRow).where(KeyRow.expires_at <= func.now()))
+EXPIRED_KEYS = counting(select(KeyRow.key).where(KeyRow.expires_at <= func.now()))
