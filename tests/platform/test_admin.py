@@ -1,15 +1,19 @@
 """The port for operators: what it tells, that it tells of all workers, and that production tells nobody else."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from eventboard.modules.auth.keys import KeyRing
 from eventboard.platform.admin import Admin, Answer, Page, Query
 from eventboard.platform.group import Place
+from eventboard.platform.health import Checks, health_pages
+from eventboard.trace import PATIENCE
 from tests.support.processes import admin_of, serving
 from tests.support.rpc import listening
 
@@ -44,6 +48,33 @@ async def test_workers_are_asked() -> None:
         assert (await http.get("/numbers?times=10")).text == "0 10 20"
         assert (await http.get("/numbers?times=10&but=2")).text == "0 10"
         assert (await http.get("/alone?times=10")).text == "0"
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+async def test_health_of_a_worker_in_trouble(path: str) -> None:
+    """Whichever is asked tells of the worker whose database hangs, and of the one that doesn't answer."""
+
+    async def well() -> None:
+        pass
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    async with AsyncExitStack() as stack:
+        pages = [health_pages(Checks({"events": check}, {}, [])) for check in (well, hangs)]
+        urls = [await stack.enter_async_context(listening(Admin(page))) for page in pages]
+        ports = [urlsplit(url).port or 0 for url in urls]
+        place = Place(number=0, memory=0, listener=0, ports=(*ports, 1))
+        url = await stack.enter_async_context(listening(Admin(pages[0], place.ask)))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+        told = await http.get(path)
+        assert told.status_code == 503
+        assert told.json()["parts"] == {
+            "events": {"status": "down", "detail": "It did not answer within 2 s."},
+            "worker": {"status": "down", "detail": "A worker did not answer."},
+        }
+        assert told.elapsed.total_seconds() < PATIENCE
+        assert (await http.get("/health/live")).json() == {"status": "up"}
 
 
 def _counting(number: int) -> dict[str, Page]:

@@ -3,6 +3,7 @@
 Workers share the port, so whichever answers asks the others too, where the page says how answers become one.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
@@ -15,8 +16,8 @@ JSON = "application/json"
 
 # The names and values of a request's query, the last of a name.
 Query = Mapping[str, str]
-# Asks the other workers for the same path and query; those that don't answer in time are left out.
-Ask = Callable[[str], Awaitable[Sequence[bytes]]]
+# Asks the other workers for the same path and query; None for those that don't answer in time.
+Ask = Callable[[str], Awaitable[Sequence[bytes | None]]]
 
 
 class Answer(Struct, frozen=True):
@@ -26,10 +27,14 @@ class Answer(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """`answer` is of this process alone. Without `merge` any worker's is right; its first body is of this process."""
+    """`answer` is of this process alone. Without `merge` any worker's is right; its first body is of this process.
+
+    `silent` stands for a worker that doesn't answer in time; without it such a one is left out.
+    """
 
     answer: Callable[[Query], Awaitable[Answer]]
     merge: Callable[[Sequence[bytes]], Answer] | None = None
+    silent: bytes | None = None
 
 
 class Admin:
@@ -60,11 +65,13 @@ class Admin:
 
     async def _answer(self, page: Page, scope: Scope) -> Answer:
         query: bytes = scope["query_string"]
-        own = await page.answer(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+        asked = page.answer(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
         if page.merge is None or self._ask is None:
-            return own
-        asked = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
-        return page.merge([own.body, *await self._ask(asked)])
+            return await asked
+        same = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
+        own, others = await asyncio.gather(asked, self._ask(same))
+        told = [page.silent if body is None else body for body in (own.body, *others)]
+        return page.merge([body for body in told if body is not None])
 
 
 def beside(app: App, admin: App, paths: Sequence[str]) -> App:

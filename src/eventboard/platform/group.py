@@ -18,8 +18,9 @@ from msgspec import Struct
 LOOPBACK = "127.0.0.1"
 # Bytes of one worker's part of the memory. Pages that nobody writes to take no room.
 PART = 1024 * 1024
-# Seconds that another worker may take to answer; one that was killed a moment ago doesn't.
-PATIENCE = 1.0
+# Seconds that another worker may take to answer: longer than its checks do (platform/health.py), of which it is to
+# tell. One that was killed a moment ago doesn't answer.
+PATIENCE = 2.5
 
 
 class Place(Struct, frozen=True):
@@ -41,11 +42,10 @@ class Place(Struct, frozen=True):
         """The whole group's memory."""
         return mmap.mmap(self.memory, PART * len(self.ports))
 
-    async def ask(self, target: str) -> Sequence[bytes]:
-        """The other workers' answers to `GET <target>`, where they come in time."""
+    async def ask(self, target: str) -> Sequence[bytes | None]:
+        """The other workers' answers to `GET <target>`, None where they don't come in time."""
         others = [port for number, port in enumerate(self.ports) if number != self.number]
-        answers = await asyncio.gather(*(_get(port, target) for port in others))
-        return [answer for answer in answers if answer is not None]
+        return await asyncio.gather(*(_get(port, target) for port in others))
 
 
 class Sharing:

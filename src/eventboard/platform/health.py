@@ -54,6 +54,8 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _UP = Health(status="up", parts={"events": Part(status="up")})
 _DOWN = Health(status="down", parts={"events": Part(status="down", detail="The database can't be reached now.")})
+# What is told for a worker that doesn't tell it.
+_SILENT = Health(status="down", parts={"worker": Part(status="down", detail="A worker did not answer.")})
 
 
 class Checks:
@@ -110,12 +112,12 @@ def health_pages(checks: Checks) -> dict[str, Page]:
         async def answer(_: Query) -> AdminAnswer:
             return told(await ask())
 
-        return Page(answer, merge)
+        return Page(answer, merge, msgspec.json.encode(_SILENT))
 
-    async def live() -> Health:
-        return Health(status="up")
+    async def live(_: Query) -> AdminAnswer:
+        return told(Health(status="up"))
 
-    return {"/health": page(checks.all), "/health/ready": page(checks.own), "/health/live": page(live)}
+    return {"/health": page(checks.all), "/health/ready": page(checks.own), "/health/live": Page(live)}
 
 
 def health_routes(checks: Checks, *, detailed: bool) -> list[HTTPRouteHandler]:
