@@ -2,8 +2,11 @@
 
 import os
 import re
+import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.cluster import public_folder
-from tests.support.processes import PATIENCE, Process, children, patiently, spawned
+from tests.support.processes import PATIENCE, Process, children, environment, patiently, spawned
 
 ACCOUNT = {"email": "user@acme.com", "password": "Password123!"}
 
@@ -137,6 +140,33 @@ def test_ended_while_a_service_starts(settings: dict[str, str]) -> None:
         assert not Path(f"/proc/{pid}").exists()
         assert_gone([], settings)
         assert "Traceback" not in process.output
+
+
+def test_output_that_nobody_reads(settings: dict[str, str]) -> None:
+    """One Ctrl-C ends all the same, though a line waits to be printed."""
+    values = {f"EVENTBOARD_{name}": value for name, value in settings.items()}
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "eventboard", "dev", "--services"]
+    popen = subprocess.Popen(command, env=environment(values), stdout=writer, stderr=writer, start_new_session=True)
+    try:
+        output = b""
+        while b"Ctrl-C stops it" not in output:
+            output += os.read(reader, 65_536)
+        started = family(popen.pid)
+        end = time.monotonic() + PATIENCE
+        # As long as the pipe has room.
+        while select.select([], [writer], [], 0)[1]:
+            assert time.monotonic() < end
+            httpx.get(f"http://127.0.0.1:{settings['SERVER_PORT']}/{'x' * 8_000}")
+        popen.send_signal(signal.SIGINT)
+        assert popen.wait(PATIENCE) == 0
+        assert_gone(started, settings)
+        assert b"Traceback" not in os.read(reader, 1024 * 1024)
+    finally:
+        popen.kill()
+        popen.wait()
+        os.close(reader)
+        os.close(writer)
 
 
 def test_service_killed(settings: dict[str, str]) -> None:

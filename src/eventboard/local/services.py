@@ -17,6 +17,8 @@ from eventboard.settings import PORTS, Settings
 _COLOURS = {"gateway": "\033[36m", "auth": "\033[35m", "events": "\033[33m"}
 # Seconds between two looks at the processes.
 POLL = 0.1
+# Seconds that a process's last lines may take to be printed: longer where nobody reads them.
+PATIENCE = 1.0
 
 
 def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
@@ -110,7 +112,7 @@ class _Service:
             # with a traceback.
             self.process.send_signal(signal.SIGINT if self.listening.is_set() else signal.SIGTERM)
         self.process.wait()
-        self._labels.join()
+        self._labels.join(PATIENCE)
 
     def _label(self, lines: IO[bytes]) -> None:
         label = f"{self.name:<7} | "
@@ -119,4 +121,6 @@ class _Service:
         for line in lines:
             if b"listening on http" in line:
                 self.listening.set()
-            print(label + line.decode(errors="replace").rstrip(), flush=True)
+            said = f"{label}{line.decode(errors='replace').rstrip()}\n"
+            # Past Python's buffer: a thread that waits in there keeps the process from ending.
+            os.write(sys.stdout.fileno(), said.encode())
