@@ -199,6 +199,15 @@ async def test_what_is_told_in_the_end(failures: list[CallError], not_run: bool)
     assert raised.value.not_run is not_run
 
 
+@pytest.mark.parametrize("failure", [NeverReachedError(), LostError()], ids=["never reached", "lost"])
+@pytest.mark.parametrize("operation", [TELL, WRITE], ids=["repeated", "sent once"])
+async def test_cause_of_what_is_told(failure: CallError, operation: Any) -> None:
+    """The request's line in the log says what the last attempt came to."""
+    with pytest.raises(UnreachableError) as raised:
+        await run(Attempts(*[failure] * 4), policy=SMALL, operation=operation)
+    assert raised.value.__cause__ is failure
+
+
 async def test_no_retries() -> None:
     """The number of retries is a setting, 0 too."""
     attempts = Attempts(NeverReachedError())

@@ -64,8 +64,10 @@ TEXTS = (
 
 
 @asynccontextmanager
-async def opened(url: str, *, role: str = ROLE, size: int = SIZE) -> AsyncIterator[Database]:
-    database = Database(url, role=role, size=size, connect_timeout=2)
+async def opened(
+    url: str, *, role: str = ROLE, size: int = SIZE, connect_timeout: float = 2
+) -> AsyncIterator[Database]:
+    database = Database(url, role=role, size=size, connect_timeout=connect_timeout)
     await database.open()
     try:
         yield database
@@ -600,6 +602,15 @@ async def test_frozen_in_the_middle(server: Server, kind: str) -> None:
             await call
         await slow(database, kind)(Pauses((0,)))
         await assert_whole(database, server.url, 4)
+
+
+async def test_frozen_for_longer_than_connecting_may_take(server: Server) -> None:
+    """Where that is shorter than the budget it is 503, whose cause the request's line in the log says."""
+    async with opened(server.url, connect_timeout=0.2) as database:
+        with server.frozen(), pytest.raises(ServiceError) as raised:
+            await database.row(None, None, SETTINGS)
+    assert raised.value.code is Code.UNAVAILABLE
+    assert isinstance(raised.value.__cause__, TimeoutError)
 
 
 async def test_closed_while_frozen(server: Server) -> None:

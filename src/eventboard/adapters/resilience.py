@@ -318,10 +318,10 @@ async def retrying(
     except RefusedError as error:
         error.error.not_run = not may_have_run
         raise error.error from None
-    except NeverReachedError:
-        raise UnreachableError(module, not_run=not may_have_run) from None
-    except LostError:
-        raise UnreachableError(module, not_run=False) from None
+    except NeverReachedError as error:
+        raise UnreachableError(module, not_run=not may_have_run) from error
+    except LostError as error:
+        raise UnreachableError(module, not_run=False) from error
 
 
 def _may_repeat(error: Exception, operation: Operation) -> bool:

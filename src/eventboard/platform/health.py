@@ -214,7 +214,8 @@ async def _judge(name: str, check: Check, down: set[str]) -> Part:
                 found = await check() or {}
         except ServiceError as error:
             detail = error.detail
-            cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
+            if (of := error.__cause__) is not None:
+                cause = f" ({': '.join(filter(None, (type(of).__name__, str(of))))})"
         except TimeoutError:
             detail = f"It did not answer within {PATIENCE:g} s."
     if not detail:

@@ -255,7 +255,7 @@ def _translate(error: BaseException) -> None:
             raise ServiceError(Code.DEADLINE_EXCEEDED, "The database did not answer in time.") from None
         case TimeoutError():
             # From asyncpg: no connection was free, or none could be made, in time.
-            raise _unreachable() from None
+            raise _unreachable() from error
         case asyncpg.InterfaceError() | asyncpg.InternalClientError():
             if _ENDED.search(str(error)):
                 raise _unreachable() from error
