@@ -109,7 +109,8 @@ def test_one_database_url_of_several(folder: Path) -> None:
     own = {"DATABASE_AUTH_URL": NOBODY_LISTENS}
     assert refused("check", **own).startswith("eventboard: EVENTBOARD_DATABASE_EVENTS_URL: it is not set")
     assert refused("migrate", **own).startswith("eventboard: EVENTBOARD_DATABASE_MIGRATION_URL: it is not set")
-    assert "(EVENTBOARD_DATABASE_AUTH_URL)" in refused("check", DATABASE_EVENTS_URL=NOBODY_LISTENS, **own)
+    both = {"DATABASE_EVENTS_URL": NOBODY_LISTENS, "TOKENS_KEY_FILE": str(folder / "key.pem"), **own}
+    assert "(EVENTBOARD_DATABASE_AUTH_URL)" in refused("check", **both)
     assert "(EVENTBOARD_DATABASE_URL)" in refused("migrate", DATABASE_URL=NOBODY_LISTENS, **own)
     (folder / "url").write_text(NOBODY_LISTENS)
     line = refused("migrate", DATABASE_MIGRATION_URL_FILE=str(folder / "url"))
@@ -146,9 +147,10 @@ async def test_url_that_leads_nowhere(url: str) -> None:
     the_line(f"eventboard: {refusal.value}")
 
 
-def test_no_such_database(cluster_url: str) -> None:
+def test_no_such_database(folder: Path, cluster_url: str) -> None:
     """PostgreSQL's own words will do."""
-    line = refused("check", DATABASE_URL=clusters.url_of(cluster_url, "nowhere"))
+    url = clusters.url_of(cluster_url, "nowhere")
+    line = refused("check", DATABASE_URL=url, TOKENS_KEY_FILE=str(folder / "key.pem"))
     assert 'database "nowhere" does not exist' in line
 
 
@@ -170,6 +172,24 @@ def test_wrong_setting(command: str, variable: str, value: str) -> None:
     """Settings are read before anything is done."""
     line = refused(command, **{variable: value})
     assert f"EVENTBOARD_{variable}: " in line or value in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRACING_ENDPOINT", "collector:4318"),
+        ("SERVER_TRUSTED_PROXIES", "foo"),
+        ("SERVER_TLS_CERTIFICATE", "/nowhere.pem"),
+        ("LIMITS_STORE_URL", "http://x"),
+        ("MAIL_HOST", "mail.example.com"),
+        ("TOKENS_KEY_FILE", "/dev/null/keys"),
+    ],
+)
+def test_setting_that_serve_refuses(folder: Path, database_url: str, variable: str, value: str) -> None:
+    """So does `check`, by the same words."""
+    settings = {"DATABASE_URL": database_url, "SERVER_PORT": "0", "TOKENS_KEY_FILE": str(folder / "key.pem")}
+    line = refused("serve", **{**settings, variable: value})
+    assert refused("check", **{**settings, variable: value}) == line
 
 
 def test_port_in_use(folder: Path, database_url: str) -> None:
@@ -251,7 +271,9 @@ def test_config_folder(folder: Path, database_url: str) -> None:
     config = shutil.copytree(ROOT / "config", folder / "config")
     with (config / "development.toml").open("a") as file:
         file.write(f'\n[database]\nurl = "{database_url}"\n')
-    assert ran("check", CONFIG=str(config)) == (0, "settings, database and migration level are right\n")
+    key = str(folder / "key.pem")
+    code, output = ran("check", CONFIG=str(config), TOKENS_KEY_FILE=key)
+    assert (code, output) == (0, "settings, database and migration level are right\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
     from eventboard.modules.auth.keys import KeyFileError
     from eventboard.platform import logs
     from eventboard.platform.group import Place
-    from eventboard.server import Listeners, ServeError, encryption, listening, serve
+    from eventboard.server import Listeners, ServeError, listening, prepared, serve
     from eventboard.workers import supervise
 
     log = logs.configure(
@@ -113,8 +113,7 @@ def _serve(settings: Settings, given: argparse.Namespace) -> int:
             return 0
         with listening(settings, target) as listeners:
             # With workers, too: what is wrong is said here once, instead of by each of them.
-            app = build(settings, target, log=log)
-            encryption(server)
+            app = prepared(settings, target, log)
             if given.workers > 1:
                 gc.enable()
                 worker = ["serve", "--target", given.target]
@@ -186,11 +185,15 @@ def _trace(settings: Settings, given: argparse.Namespace) -> int:
 
 def _check(settings: Settings, _: argparse.Namespace) -> int:
     _need(settings, MODULES)
+    from eventboard.app import ALL
     from eventboard.database_tasks import TaskError, check
+    from eventboard.modules.auth.keys import KeyFileError
+    from eventboard.server import ServeError, prepared
 
     try:
+        prepared(settings, ALL)
         asyncio.run(check(settings))
-    except TaskError as error:
+    except (KeyFileError, ServeError, TaskError) as error:
         return _failed(error)
     print("settings, database and migration level are right")
     return 0

@@ -15,9 +15,10 @@ import uvicorn
 from loguru import logger
 from msgspec import Struct
 
-from eventboard.app import Application, admin_port_of, port_of
+from eventboard.app import Application, admin_port_of, build, port_of
 from eventboard.platform.asgi import App
 from eventboard.platform.connections import Connection, bounded
+from eventboard.platform.logs import Log
 from eventboard.settings import Server as ServerSettings
 from eventboard.settings import Settings
 
@@ -73,6 +74,13 @@ def listening(settings: Settings, target: Collection[str]) -> Iterator[Listeners
         listen(server.admin_host, admin_port_of(settings, target), "EVENTBOARD_SERVER_ADMIN_PORT") as admin,
     ):
         yield Listeners(public, admin)
+
+
+def prepared(settings: Settings, target: frozenset[str], log: Log | None = None) -> Application:
+    """What is to be served. Raises SettingsError, KeyFileError and ServeError where the settings let nothing be."""
+    app = build(settings, target, log=log)
+    encryption(settings.server)
+    return app
 
 
 def serve(
