@@ -33,7 +33,7 @@ MEANINGS: dict[Code, str] = {
     ),
     Code.NOT_FOUND: "There is no such thing, or the caller may not see it: the answer is the same for both.",
     Code.METHOD_NOT_ALLOWED: "The path exists, with other methods: `Allow` lists them.",
-    Code.TOO_LARGE: "A body may have 1 MiB.",
+    Code.TOO_LARGE: "The body has more bytes than the server takes.",
     Code.UNSUPPORTED_MEDIA_TYPE: (
         "Bodies are JSON: `Content-Type: application/json` (for PATCH also `application/merge-patch+json`), "
         "without a content encoding."

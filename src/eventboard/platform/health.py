@@ -3,7 +3,7 @@ this process's own: a peer that is down must not take this one out of the load b
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +16,7 @@ from msgspec.structs import astuple, replace
 
 from eventboard.platform.admin import JSON, Page, Query
 from eventboard.platform.admin import Answer as AdminAnswer
-from eventboard.platform.context import budget
+from eventboard.platform.context import Context, budget, current, use
 from eventboard.platform.errors import ServiceError
 from eventboard.platform.openapi import Answer, Operation
 from eventboard.platform.pool import Pool
@@ -61,7 +61,7 @@ _SILENT = Health(status="down", parts={"worker": Part(status="down", detail="A w
 class Checks:
     """Asks this process's `own` parts, and its `peers`; `states` tell of own parts: their pools, who calls them.
 
-    What has gone down, or come back, is logged once.
+    Whoever asks while somebody is asked waits for the same answer. What has gone down, or come back, is logged once.
     """
 
     def __init__(
@@ -76,11 +76,13 @@ class Checks:
         self._states = states
         self._version = version
         self._down: set[str] = set()
+        self.own = _Together(self._ask_own)
+        self.all = _Together(self._ask_all)
 
-    async def own(self) -> Health:
+    async def _ask_own(self) -> Health:
         return self._health(await self._judged(self._own))
 
-    async def all(self) -> Health:
+    async def _ask_all(self) -> Health:
         # Before they are asked: a full pool is full no more when the one who waits for it has given up.
         told = [(name, state()) for states in self._states for name, state in states.items()]
         here, there = await asyncio.gather(
@@ -97,6 +99,21 @@ class Checks:
     async def _judged(self, asked: Mapping[str, Check]) -> dict[str, Part]:
         parts = await asyncio.gather(*(_judge(name, check, self._down) for name, check in asked.items()))
         return dict(zip(asked, parts, strict=True))
+
+
+class _Together:
+    """However many call it at once, `ask` is asked once."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, Health]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[Health] | None = None
+
+    async def __call__(self) -> Health:
+        if self._asking is None or self._asking.done():
+            # Of nobody's request: the others wait for it, too.
+            with use(Context(current().correlation_id)):
+                self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
 
 
 def health_pages(checks: Checks) -> dict[str, Page]:

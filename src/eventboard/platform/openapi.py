@@ -89,7 +89,7 @@ BY_USER = Quota("user", 1200, 60, 0, 30)
 
 TOKEN_PROBLEMS = (ServiceError(Code.INVALID_TOKEN, "The access token is refused: it has expired."),)
 BODY_PROBLEMS = (
-    ServiceError(Code.TOO_LARGE, "A body may have 1 MiB."),
+    ServiceError(Code.TOO_LARGE, "The body is too large."),
     ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body as application/json."),
 )
 KEY_PROBLEMS = (

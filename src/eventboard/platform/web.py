@@ -33,6 +33,9 @@ KEY_STATUS = "idempotency-status"
 # Where a request's scope keeps the headers that tell of its limits, for whatever answers it.
 LIMITS = "eventboard.limits"
 
+# What asks for health, in every process: it takes nobody's place.
+HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
+
 # Others are told as one: whoever invents methods makes no series.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
@@ -41,7 +44,10 @@ Refuse = Callable[[ServiceError], tuple[int, dict[str, str], bytes]]
 
 
 class Gate:
-    """How many requests a process holds, and whether it is on its way out: `ends_at` on `time.monotonic()`'s clock."""
+    """How many requests a process holds, health's apart, and whether it is on its way out.
+
+    `ends_at` is on `time.monotonic()`'s clock.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -86,7 +92,7 @@ class Front:
         )
         self._rejected = rejections(metrics)
         self._rejected.index(("requests",))
-        held = metrics.gauge("http_server_active_requests", "Requests that are being answered.")
+        held = metrics.gauge("http_server_active_requests", "Requests that are being answered, health's apart.")
         metrics.sampling(lambda: held.set(gate.held))
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._app = app
@@ -129,16 +135,17 @@ class Front:
                 message["headers"] = headers
             await send(message)
 
-        gate.held += 1
+        counts = scope["path"] not in HEALTH
+        gate.held += counts
         with context.use(about):
             try:
-                if gate.held > gate.most and not scope["path"].startswith("/health"):
+                if counts and gate.held > gate.most:
                     self._rejected.add("requests")
                     await _send(answer, *self._refuse(_too_much()))
                 else:
                     await self._app(scope, receive, answer)
             finally:
-                gate.held -= 1
+                gate.held -= counts
                 ended = tracing.now()
                 seconds = ended - begun
                 method = scope["method"] if scope["method"] in METHODS else "_OTHER"
@@ -249,7 +256,7 @@ def unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[by
 _DETAILS = {
     Code.NOT_FOUND: "Nothing is at this path.",
     Code.METHOD_NOT_ALLOWED: "This path has other methods.",
-    Code.TOO_LARGE: "A body may have 1 MiB.",
+    Code.TOO_LARGE: "The body is too large.",
 }
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]] = {
