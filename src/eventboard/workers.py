@@ -44,7 +44,7 @@ class _Supervisor:
         self._sharing = sharing
         self._count = count
         self._patience = patience
-        self._stopping = False
+        self._stopping = self._hurried = False
         # By their numbers: one that takes another's place takes its part of the shared memory, too.
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -81,7 +81,8 @@ class _Supervisor:
             process_group=0,
         )
 
-    def _stop(self, _: int, __: FrameType | None) -> None:
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        self._hurried = self._stopping and number == signal.SIGINT
         self._stopping = True
 
     def _ended(self) -> list[tuple[int, subprocess.Popen[bytes]]]:
@@ -101,6 +102,11 @@ class _Supervisor:
         code, end = 0, time.monotonic() + self._patience
         while self._workers and time.monotonic() < end:
             time.sleep(POLL)
+            if self._hurried:
+                # A second Ctrl-C: they don't wait for requests any more.
+                self._hurried = False
+                for worker in self._workers.values():
+                    worker.send_signal(signal.SIGINT)
             for _, worker in self._ended():
                 # A worker that was told before its first line could hear has nothing to finish.
                 if worker.returncode not in (0, -signal.SIGTERM):

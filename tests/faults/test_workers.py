@@ -118,6 +118,20 @@ def test_told_to_end(crew: Crew) -> None:
     assert_gone(workers, crew.port)
 
 
+def test_second_ctrl_c(crew: Crew) -> None:
+    """Nobody waits any more for what is under way."""
+    workers = crew.workers()
+    with crew.writing() as writes:
+        crew.supervisor.popen.send_signal(signal.SIGINT)
+        until_refused(crew.port)
+        assert not any(write.done() for write in writes)
+        crew.supervisor.popen.send_signal(signal.SIGINT)
+        assert crew.supervisor.popen.wait(PATIENCE) == 0
+        # uvicorn's answer to what it gives up, where it still comes.
+        assert all(write.exception() or write.result().status_code == 500 for write in writes)
+    assert_gone(workers, crew.port)
+
+
 def test_worker_killed_while_the_others_drain(crew: Crew) -> None:
     """They finish all the same; the exit code tells of it."""
     workers = crew.workers()
