@@ -1,6 +1,7 @@
 """`eventboard trace`: the tree as it is printed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 
 from eventboard.platform.traces import ToldSpan, ToldTrace
 from eventboard.trace import drawn
-from tests.support.processes import PATIENCE, Process, address_of, admin_of, spawned
+from tests.support.processes import PATIENCE, Process, address_of, admin_of, serving, spawned
 from tests.support.services import free_port
 
 # A create of which two attempts were lost.
@@ -108,6 +109,16 @@ def test_unknown_id(workers: Process) -> None:
         1,
         "eventboard: no request with the correlation id nobody-had-this is among the last that are kept\n",
     )
+
+
+def test_nothing_recorded(database_url: str, tmp_path: Path) -> None:
+    """One line, which says why."""
+    with serving(database_url, tmp_path, TRACING_RECORD="off") as process:
+        port = str(urlsplit(admin_of(process)).port)
+        assert traced("any", SERVER_ADMIN_PORT=port) == (
+            1,
+            f"eventboard: 127.0.0.1:{port} records nothing: its EVENTBOARD_TRACING_RECORD is off\n",
+        )
 
 
 def test_nobody_to_ask() -> None:

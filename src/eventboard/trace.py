@@ -24,13 +24,13 @@ class TraceError(Exception):
 
 
 def find(server: Server, correlation_id: str) -> list[ToldTrace]:
-    """Of the first process that knows any. Raises TraceError where none does, or none is there."""
+    """Of the first process that knows any. Raises TraceError where none does, or none is there, or none records."""
     if not CORRELATION_ID.fullmatch(correlation_id):
         raise TraceError(f"{correlation_id!r} is no correlation id")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.admin_host, server.admin_host)  # noqa: S104 - compared
     known = [server.port] if server.port else list(PORTS.values())
     ports = [server.admin_port] if server.admin_port else [port + ADMIN_ABOVE for port in known]
-    answered = False
+    answered, unrecorded = False, ""
     for port in ports:
         try:
             found = _ask(host, port, correlation_id)
@@ -38,15 +38,21 @@ def find(server: Server, correlation_id: str) -> list[ToldTrace]:
             continue
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             raise TraceError(f"{host}:{port}: {str(error) or type(error).__name__}") from None
+        if found is None:
+            unrecorded = unrecorded or f"{host}:{port}"
+            continue
         answered = True
         if found:
             return found
+    if unrecorded and not answered:
+        raise TraceError(f"{unrecorded} records nothing: its EVENTBOARD_TRACING_RECORD is off")
     if not answered:
         raise TraceError(f"nothing listens on {host}, port {', '.join(map(str, ports))}")
     raise TraceError(f"no request with the correlation id {correlation_id} is among the last that are kept")
 
 
-def _ask(host: str, port: int, correlation_id: str) -> list[ToldTrace]:
+def _ask(host: str, port: int, correlation_id: str) -> list[ToldTrace] | None:
+    """None where the process records nothing: then it has no such page."""
     connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     try:
         connection.request("GET", f"{PATH}?{ID}={quote(correlation_id, safe='')}")
@@ -54,6 +60,8 @@ def _ask(host: str, port: int, correlation_id: str) -> list[ToldTrace]:
         body = answer.read()
     finally:
         connection.close()
+    if answer.status == 404:
+        return None
     if answer.status != 200:
         raise http.client.HTTPException(f"{answer.status} {answer.reason}")
     return read_traces(body)
