@@ -26,7 +26,7 @@ from eventboard.settings import Settings
 LOOK_EVERY = 1.0
 # Connections that may wait in the kernel until they are accepted.
 BACKLOG = 2048
-# Seconds that an idle connection is kept: longer than clients keep theirs (adapters/http.py: 30 s; load balancers
+# Seconds that an idle connection is kept: longer than clients keep theirs (adapters/http1.py: 30 s; load balancers
 # mostly 60 s), so that the side that sends is the side that closes.
 KEEP_ALIVE = 75
 # Seconds after the last connection was accepted in which its request may still arrive.
