@@ -10,6 +10,8 @@ from eventboard.gateway import limits
 from eventboard.gateway.limits import UserLimit
 from eventboard.modules.auth.contract import Lease, Leased
 from eventboard.platform.errors import Code, ServiceError
+from eventboard.platform.metrics import Metrics
+from tests.support.metrics import parsed
 
 WINDOW = 60
 ANA, BEN = UUID(int=1), UUID(int=2)
@@ -48,6 +50,16 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def unleased(metrics: Metrics) -> float:
+    """How many requests went on because no block could be had in time."""
+    return parsed(metrics.text().decode())['eventboard_unlimited_total{limit="user"}']
+
+
 async def passed(limit: UserLimit, requests: int, user: UUID = ANA) -> int:
     """How many of so many requests, one after the other, may go on."""
     count = 0
@@ -70,37 +82,40 @@ async def refused(admitted: Awaitable[object]) -> ServiceError | None:
 
 
 @pytest.mark.parametrize("block", [2, 3, 10, 100, 5000])
-async def test_one_process(clock: Clock, block: int) -> None:
+async def test_one_process(clock: Clock, metrics: Metrics, block: int) -> None:
     """Exactly the limit passes where answers come in time, whatever the block; the next window begins anew."""
     shared = Shared(clock)
-    limit = UserLimit(shared.take, most=100, window=WINDOW, block=block, clock=clock)
+    limit = UserLimit(shared.take, most=100, window=WINDOW, block=block, clock=clock, metrics=metrics)
     assert await passed(limit, 150) == 100
     assert await passed(limit, 1, BEN) == 1
     clock.now += WINDOW
     shared.totals.clear()
     assert await passed(limit, 150) == 100
-    assert limit.unleased == 0
+    assert unleased(metrics) == 0
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-async def test_overshoot(clock: Clock, processes: int) -> None:
+async def test_overshoot(clock: Clock, metrics: Metrics, processes: int) -> None:
     """However late each block comes, a user passes the limit by a block for each process at most."""
     block, most = 10, 100
     gate = asyncio.Event()
     shared = Shared(clock, gate.wait)
-    several = [UserLimit(shared.take, most=most, window=WINDOW, block=block, clock=clock) for _ in range(processes)]
+    several = [
+        UserLimit(shared.take, most=most, window=WINDOW, block=block, clock=clock, metrics=metrics)
+        for _ in range(processes)
+    ]
     # On credit, while no answer has come: a block each, and one more would wait.
     assert sum([await passed(limit, block) for limit in several]) == processes * block
     gate.set()
     count = processes * block + sum(await asyncio.gather(*(passed(limit, most) for limit in several)))
     assert most <= count <= most + processes * block
-    assert sum(limit.unleased for limit in several) == 0
+    assert unleased(metrics) == 0
 
 
-async def test_no_request_waits_for_a_block(clock: Clock) -> None:
+async def test_no_request_waits_for_a_block(clock: Clock, metrics: Metrics) -> None:
     """The next block is asked for while some credit is left; there is one question at a time."""
     shared = Shared(clock)
-    limit = UserLimit(shared.take, most=1000, window=WINDOW, block=10, clock=clock)
+    limit = UserLimit(shared.take, most=1000, window=WINDOW, block=10, clock=clock, metrics=metrics)
     for _ in range(100):
         admitted = limit.admit(ANA)
         with pytest.raises(StopIteration):
@@ -109,7 +124,7 @@ async def test_no_request_waits_for_a_block(clock: Clock) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert len(shared.asked) <= 100 / 15 + 1
-    assert limit.unleased == 0
+    assert unleased(metrics) == 0
 
 
 async def test_who_sends_little(clock: Clock) -> None:
@@ -122,20 +137,20 @@ async def test_who_sends_little(clock: Clock) -> None:
     assert shared.asked == []
 
 
-async def test_block_that_does_not_come(clock: Clock) -> None:
+async def test_block_that_does_not_come(clock: Clock, metrics: Metrics) -> None:
     """Past its credit a request waits for a short time, and then goes on, counted."""
     never = asyncio.Event()
-    limit = UserLimit(Shared(clock, never.wait).take, most=100, window=WINDOW, block=2, clock=clock)
+    limit = UserLimit(Shared(clock, never.wait).take, most=100, window=WINDOW, block=2, clock=clock, metrics=metrics)
     assert await passed(limit, 2) == 2
-    assert limit.unleased == 0
+    assert unleased(metrics) == 0
     begun = asyncio.get_running_loop().time()
     await limit.admit(ANA)
     assert asyncio.get_running_loop().time() - begun >= limits.PATIENCE * 0.9
-    assert limit.unleased == 1
+    assert unleased(metrics) == 1
     never.set()
 
 
-async def test_auth_is_away(clock: Clock) -> None:
+async def test_auth_is_away(clock: Clock, metrics: Metrics) -> None:
     """Everybody goes on, counted beyond the credit, and auth is asked once a second; then it counts again."""
     shared = Shared(clock)
 
@@ -143,9 +158,9 @@ async def test_auth_is_away(clock: Clock) -> None:
         raise ServiceError(Code.UNAVAILABLE, "Not now.")
 
     shared.before = fail
-    limit = UserLimit(shared.take, most=20, window=WINDOW, block=5, clock=clock)
+    limit = UserLimit(shared.take, most=20, window=WINDOW, block=5, clock=clock, metrics=metrics)
     assert await passed(limit, 50) == 50
-    assert limit.unleased == 45
+    assert unleased(metrics) == 45
     assert len(shared.asked) == 1
     clock.now += limits.AGAIN
     assert await passed(limit, 1) == 1

@@ -49,10 +49,7 @@ class _Allowance(Struct):
 
 
 class UserLimit:
-    """`most` requests of one user in `window` seconds, in blocks of `block`.
-
-    `unleased` counts the requests that went on because no block could be had in time.
-    """
+    """`most` requests of one user in `window` seconds, in blocks of `block`."""
 
     def __init__(
         self,
@@ -79,7 +76,6 @@ class UserLimit:
         self._state = STATE.encode()
         # By the id's number, whose hash is a quarter of the id's.
         self._known: dict[int, _Allowance] = {}
-        self.unleased = 0
 
     async def admit(self, user_id: UUID) -> Headers:
         """Raises `too-many-requests`."""
@@ -115,7 +111,6 @@ class UserLimit:
                 return
             patience = end - time.monotonic()
             if allowance.asking is None or patience <= 0:
-                self.unleased += 1
                 self._unlimited.add(NAME)
                 return
             await asyncio.wait([allowance.asking], timeout=patience)

@@ -41,10 +41,7 @@ class _Known(Struct):
 
 
 class StandingVerifier:
-    """A verifier that also asks, behind a cache, whether the caller's membership and session stand now.
-
-    `unanswered` counts the requests that were decided without an answer in time.
-    """
+    """A verifier that also asks, behind a cache, whether the caller's membership and session stand now."""
 
     def __init__(
         self,
@@ -65,7 +62,6 @@ class StandingVerifier:
         self._clock = clock
         self._known: dict[Principal, _Known] = {}
         self._asking: dict[Principal, asyncio.Task[None]] = {}
-        self.unanswered = 0
 
     def known(self, token: str) -> Principal | None:
         principal = self._verify.known(token)
@@ -87,7 +83,6 @@ class StandingVerifier:
                     await asyncio.wait([asking], timeout=PATIENCE)
                 answered = self._known.get(principal)
                 if answered is known:
-                    self.unanswered += 1
                     self._decided.add(BY_TOKEN if known is None else BY_LAST)
                 known = answered
         return principal if known is None else _standing(principal, known.standing)

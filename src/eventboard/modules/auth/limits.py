@@ -51,8 +51,6 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class Limits:
-    """`unchecked` counts the refreshes that went on while their limits could not be asked about."""
-
     def __init__(self, counters: Counters, rules: Rules, metrics: Metrics | None = None) -> None:
         metrics = metrics or Metrics()
         self._counters = counters
@@ -64,7 +62,6 @@ class Limits:
                 self._rejected.index((limit.name,))
         for limit in (rules.refresh_by_address, rules.refresh_by_account):
             self._unlimited.index((limit.name,))
-        self.unchecked = 0
 
     def login(self, email: str, address: str) -> "LoginTally":
         return LoginTally(self._counters, self._rejected, self._rules, email, address)
@@ -102,7 +99,6 @@ class Limits:
         except ServiceError as error:
             if error.code is not Code.UNAVAILABLE:
                 raise
-            self.unchecked += 1
             self._unlimited.add(limit.name)
 
 
