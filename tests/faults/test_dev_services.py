@@ -142,6 +142,29 @@ def test_ended_while_a_service_starts(settings: dict[str, str]) -> None:
         assert "Traceback" not in process.output
 
 
+@pytest.mark.parametrize("wanted", [True, False], ids=["colour", "NO_COLOR"])
+def test_on_a_terminal(settings: dict[str, str], wanted: bool) -> None:
+    """Label and level are coloured, unless nobody wants that."""
+    values = environment({f"EVENTBOARD_{name}": value for name, value in settings.items()})
+    values["NO_COLOR"] = "" if wanted else "1"
+    reader, terminal = os.openpty()
+    command = [sys.executable, "-m", "eventboard", "dev", "--services"]
+    popen = subprocess.Popen(command, env=values, stdout=terminal, stderr=terminal, start_new_session=True)
+    try:
+        output = b""
+        while b"Ctrl-C stops it" not in output:
+            output += os.read(reader, 65_536)
+        (line,) = [line for line in output.splitlines() if b"gateway" in line and b"listening on" in line]
+        assert (b"\033[36mgateway | \033[0m" in line) is wanted
+        assert (b"\033[1mINFO   \033[0m" in line) is wanted
+        assert (b"\033" in output) is wanted
+    finally:
+        popen.send_signal(signal.SIGINT)
+        assert popen.wait(PATIENCE) == 0
+        os.close(reader)
+        os.close(terminal)
+
+
 def test_output_that_nobody_reads(settings: dict[str, str]) -> None:
     """One Ctrl-C ends all the same, though a line waits to be printed."""
     values = {f"EVENTBOARD_{name}": value for name, value in settings.items()}

@@ -37,6 +37,10 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
         "EVENTBOARD_PEERS_AUTH": f"http://127.0.0.1:{ports['auth']}",
         "EVENTBOARD_PEERS_EVENTS": f"http://127.0.0.1:{ports['events']}",
     }
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if colour:
+        # They write to a pipe, which is read for the terminal.
+        environment["FORCE_COLOR"] = "1"
     services: list[_Service] = []
     try:
         # Services before the gateway, as in an upgrade.
@@ -50,7 +54,7 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
                 # TLS is for who comes from outside.
                 where |= {"EVENTBOARD_SERVER_TLS_CERTIFICATE": "", "EVENTBOARD_SERVER_TLS_KEY": ""}
             with undisturbed():
-                services.append(_Service(name, environment | where))
+                services.append(_Service(name, environment | where, colour=colour))
         told = False
         while not (ended := [service for service in services if service.process.poll() is not None]):
             if not told and all(service.listening.is_set() for service in services):
@@ -92,8 +96,9 @@ def undisturbed() -> Iterator[None]:
 class _Service:
     """One of the processes, each line of its output labelled."""
 
-    def __init__(self, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, environment: dict[str, str], *, colour: bool) -> None:
         self.name = name
+        self._colour = colour
         self.listening = threading.Event()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "eventboard", "serve", "--target", name, "--parent", str(os.getpid())],
@@ -116,7 +121,7 @@ class _Service:
 
     def _label(self, lines: IO[bytes]) -> None:
         label = f"{self.name:<7} | "
-        if sys.stdout.isatty():
+        if self._colour:
             label = f"{_COLOURS[self.name]}{label}\033[0m"
         for line in lines:
             if b"listening on http" in line:

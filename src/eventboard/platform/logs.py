@@ -300,7 +300,8 @@ class Log:
 def configure(*, level: str, json: bool, service: str, values: bool) -> Log:
     """From here on whatever anybody logs, libraries and warnings included, is a line on standard error."""
     writer = Writer()
-    colour = not json and sys.stderr.isatty()
+    wanted = bool(os.environ.get("FORCE_COLOR")) or sys.stderr.isatty()
+    colour = not json and wanted and not os.environ.get("NO_COLOR")
     log = Log(level=level, json=json, service=service, values=values, writer=writer, colour=colour)
     logger.remove()
     logger.add(log.sink, level=level, format=lambda _: "", backtrace=False, diagnose=False, catch=False)
