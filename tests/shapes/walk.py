@@ -575,7 +575,7 @@ class _Walk:
         for target in ("/nope", "/Events", "/events/1/2/3", "/schema/nope", "/problems/a/b", "/rpc/events.create", "*"):
             for method in ("GET", "POST", "OPTIONS"):
                 self._play("", method, target)
-        for path in ("/", "/events", NOWHERE, f"{NOWHERE}/submit", "/auth/login", "/auth/me", "/health", "/docs"):
+        for path in ("/", "/events", NOWHERE, f"{NOWHERE}/submit", "/auth/login", "/auth/me", "/health/live", "/docs"):
             for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "CONNECT", "PATCH", "POST"):
                 if (method, path) not in {("PATCH", NOWHERE), ("DELETE", NOWHERE)}:
                     self._play("", method, path)
