@@ -1,12 +1,10 @@
-"""Counters in Redis or Valkey, through the library `limits`. Imported only where a URL names one: it takes a while."""
+"""Counters in Redis or Valkey. Imported only where a URL names one: it takes a while."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from limits.aio.storage import RedisStorage
-from limits.errors import StorageError
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -21,7 +19,7 @@ TIMEOUT = 0.5
 # A connection that the server has closed meanwhile is made anew, once.
 RETRIES = 1
 # As auth.counted does in PostgreSQL, in one step: counts (the amount, the window's milliseconds, whether it is renewed)
-# and says what that makes, and the milliseconds that are left. The library's own count goes below zero.
+# and says what that makes, and the milliseconds that are left.
 COUNT = """
 local total = math.max(0, (redis.call('get', KEYS[1]) or 0) + ARGV[1])
 local left = redis.call('pttl', KEYS[1])
@@ -37,31 +35,25 @@ class RedisCounters:
 
     def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
-        url = f"{SCHEMES[scheme]}://{rest}"
-        self._pool = ConnectionPool.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), RETRIES)
+        self._redis = Redis.from_url(
+            f"{SCHEMES[scheme]}://{rest}",
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), RETRIES),
         )
-        self._storage = RedisStorage(
-            f"async+{url}",
-            wrap_exceptions=True,
-            implementation="redispy",
-            key_prefix="eventboard",
-            connection_pool=self._pool,  # type: ignore[arg-type]  # documented, and not in the type of the options
-        )
-        self._count = Redis(connection_pool=self._pool).register_script(COUNT)
+        self._count = self._redis.register_script(COUNT)
 
     async def open(self) -> None:
         """It connects when it is first used."""
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        await self._redis.aclose()
 
     async def add(self, *steps: Step) -> list[Count]:
         counts: list[Count] = []
         with _reached():
             for step in steps:
-                key = self._storage.bridge.prefixed_key(step.key.hex())
-                total, left = await self._count([key], [step.amount, step.window * 1000, int(step.renewed)])
+                total, left = await self._count([_name(step.key)], [step.amount, step.window * 1000, int(step.renewed)])
                 counts.append(Count(total, left / 1000))
                 if step.most is not None and total > step.most:
                     break
@@ -79,12 +71,16 @@ class RedisCounters:
 
     async def remembered(self, key: bytes) -> bool:
         with _reached():
-            return await self._storage.get(key.hex()) > 0
+            return int(await self._redis.get(_name(key)) or 0) > 0
+
+
+def _name(key: bytes) -> str:
+    return f"eventboard:{key.hex()}"
 
 
 @contextmanager
 def _reached() -> Iterator[None]:
     try:
         yield
-    except (StorageError, RedisError, OSError) as error:
+    except (RedisError, OSError) as error:
         raise ServiceError(Code.UNAVAILABLE, "The store of the limits can't be reached now.", retry_after=1) from error
