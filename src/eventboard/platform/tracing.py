@@ -263,10 +263,12 @@ class Recorder:
 
     def begin(self, correlation_id: str, traceparent: str, ids: Ids, at: float, begun: float) -> Trace:
         """Of a request that `end` ends. `ids` are its alone; `at` is in Unix seconds, `begun` on now()'s clock."""
-        trace_id, above, flags = ids.trace_id, 0, SAMPLED if ids.chance < self._bound else 0
-        if traceparent and (parent := parsed(traceparent)) is not None:
-            trace_id, above, flags = parent.trace_id, parent.span_id, parent.flags
-        return Trace(correlation_id, trace_id, above, flags, ids.first_id, self._name, at, begun, [])
+        parent = parsed(traceparent) if traceparent else None
+        if parent is None:
+            flags = SAMPLED if ids.chance < self._bound else 0
+            return Trace(correlation_id, ids.trace_id, 0, flags, ids.first_id, self._name, at, begun, [])
+        of = parent.trace_id, parent.span_id, parent.flags
+        return Trace(correlation_id, *of, ids.first_id, self._name, at, begun, [])
 
     def end(self, trace: Trace, method: str, route: str, status: int, ended: float, path: str) -> None:
         """`route` is the path's template; the path itself isn't kept."""
