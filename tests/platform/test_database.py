@@ -42,6 +42,7 @@ SETTINGS = Statement(
 )
 # Of this database, without the connection that asks.
 SESSIONS = "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+OPEN = "SELECT state, xact_start FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 # What a text could hold to be more than that, and what an encoding could make of it.
@@ -378,6 +379,47 @@ async def test_storm_of_cancellations(database: Database, database_url: str) -> 
     assert outcomes.keys() == {"done", "cancelled", Code.DEADLINE_EXCEEDED}
     assert min(outcomes.values()) > 200, outcomes
     await assert_whole(database, database_url)
+
+
+async def cancelled_at(call: Coroutine[Any, Any, object], answer: int) -> bool:
+    """Cancels it just when so many of its waits are over, before it knows; False where it needs no more of them."""
+    task = asyncio.create_task(call)
+    for _ in range(answer):
+        await asyncio.sleep(0)  # it goes on to what it waits for next
+        # Nothing else tells of it before the task knows.
+        waiting: asyncio.Future[Any] = task._fut_waiter  # type: ignore[attr-defined]  # noqa: SLF001
+        while not (task.done() or waiting.done()):  # noqa: ASYNC110 - the task would go on at the same time as we
+            await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", ["row", "reading", "transaction"])
+async def test_cancelled_as_the_answer_comes(database_url: str, kind: str) -> None:
+    """It leaves nothing open at the database: neither a transaction, nor a time limit that meets whoever comes next."""
+
+    async def call(statement: Statement) -> None:
+        with context.budget(30):
+            if kind == "row":
+                await one.row(None, None, statement)
+                return
+            async with getattr(one, kind)(None) as connection:
+                await connection.one(statement)
+
+    answers = 0
+    async with opened(database_url, size=1) as one:
+        await call(Statement(text("SELECT 1")))
+        going = True
+        while going:
+            answers += 1
+            # Another one each time: the driver has it prepared first, which is an answer of its own.
+            going = await cancelled_at(call(Statement(text(f"SELECT {answers}, 'new'"))), answers)
+            assert [tuple(row) for row in await asked(database_url, OPEN)] == [("idle", None)], answers
+    assert answers > 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

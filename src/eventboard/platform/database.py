@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from eventboard.platform import context
 from eventboard.platform.errors import Code, ServiceError
 from eventboard.platform.metrics import Metrics
-from eventboard.platform.pool import PLANNED_ONCE, Connections, Held, Pool, roll_back
+from eventboard.platform.pool import PLANNED_ONCE, Connections, Held, Pool
 from eventboard.platform.tracing import BEGIN, COMMIT, IDEMPOTENCY, QUERY, RECORD, Span, now, since
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
@@ -35,7 +35,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._: -]*")
 # never less, for it also bounds the settings of who comes next; from there to ten times as much it is exact.
 _STEP = 100
 
-
+_UNDO = "ROLLBACK"
 # Two rows where another transaction holds the lock, and else none.
 _NOT_LOCKED = "SELECT 1 FROM (VALUES (1), (2)) AS two WHERE NOT current_setting('eventboard.locked')::boolean"
 
@@ -196,7 +196,7 @@ class Database:
             with Span(QUERY, statement.summary):
                 await held.raw.execute(f"{_begin(organization, user)}; {statement.inlined(**values)}; COMMIT")
         except BaseException as error:
-            await _undo(self._pool, held, error)
+            await self._pool.failed(held, error, undo=_UNDO)
             raise
         await self._pool.keep(held)
 
@@ -249,31 +249,22 @@ class _Transaction:
             if self._locks:
                 connection.found = _found(said)
         except BaseException as error:
-            await _undo(self._pool, held, error)
+            await self._pool.failed(held, error, undo=_UNDO)
             raise
         return connection
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if error is not None:
-            await _undo(self._pool, self._held, error)
+            await self._pool.failed(self._held, error, undo=_UNDO)
             return
         last = self._connection.last
         try:
             with Span(RECORD if last and self._locks else COMMIT):
                 await self._held.raw.execute(f"{last}; COMMIT" if last else "COMMIT")
         except BaseException as failure:
-            await _undo(self._pool, self._held, failure)
+            await self._pool.failed(self._held, failure, undo=_UNDO)
             raise
         await self._pool.keep(self._held)
-
-
-async def _undo(pool: Connections, held: Held | None, error: BaseException) -> None:
-    try:
-        if held is not None:
-            await roll_back(held.raw)
-    finally:
-        # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
-        await pool.failed(held, error)
 
 
 def _begin(organization: UUID | None, user: UUID | None) -> str:

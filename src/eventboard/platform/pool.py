@@ -27,6 +27,8 @@ CLEAN_UP = 0.05
 # Most statements have one plan that is good for any values. Left to itself, PostgreSQL compares guesses at the costs,
 # and may make a new one each time: for a list that takes longer than all the rest of it.
 PLANNED_ONCE = "force_generic_plan"
+# A statement that does nothing, and says nothing in PostgreSQL's log.
+NOTHING = "SELECT"
 # Seconds for a pool's connections to say goodbye.
 CLOSE = 1.0
 # Seconds, and uses, after which a connection goes back to asyncpg's pool, which closes what is idle for long, or old.
@@ -185,10 +187,21 @@ class Connections:
         with suppress(*_BROKEN):
             await self._pool.release(held.raw, timeout=CLEAN_UP)
 
-    async def failed(self, held: Held | None, error: BaseException) -> None:
-        """Gives it back; raises what the error means, if it says something about the database's state."""
+    async def failed(self, held: Held | None, error: BaseException, *, undo: str = NOTHING) -> None:
+        """Ends what it was in the middle of, by `undo`, and gives it back.
+
+        Raises what the error means, if it says something about the database's state.
+        """
         if held is not None:
-            await self.give_back(held)
+            try:
+                # A caller that is cancelled just when PostgreSQL has told how it understands a statement never tells it
+                # to run, nor that it won't: transaction and time limit stay, for whoever comes next to meet. Any
+                # statement ends that.
+                if undo != NOTHING or isinstance(error, asyncio.CancelledError):
+                    await _execute(held.raw, undo)
+            finally:
+                # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
+                await self.give_back(held)
         _translate(error)
 
 
@@ -231,10 +244,10 @@ class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg sh
         return ""
 
 
-async def roll_back(raw: Any) -> None:
+async def _execute(raw: Any, statement: str) -> None:
     """A connection that can't even do that is not used again."""
     try:
-        await raw.execute("ROLLBACK", timeout=CLEAN_UP)
+        await raw.execute(statement, timeout=CLEAN_UP)
     except _BROKEN:
         # Unless asyncpg has thrown it away already.
         with suppress(asyncpg.InterfaceError):
