@@ -187,17 +187,15 @@ class Connections:
         with suppress(*_BROKEN):
             await self._pool.release(held.raw, timeout=CLEAN_UP)
 
-    async def failed(self, held: Held | None, error: BaseException, *, undo: str = NOTHING) -> None:
-        """Ends what it was in the middle of, by `undo`, and gives it back.
-
-        Raises what the error means, if it says something about the database's state.
-        """
+    async def failed(self, held: Held | None, error: BaseException, *, undo: str | None = None) -> None:
+        """Executes `undo` and gives it back; raises what the error means, if it says something about the database."""
+        if undo is None and isinstance(error, asyncio.CancelledError):
+            # asyncpg has a new statement parsed without a Sync. Who is cancelled as that answer comes sends none
+            # either: transaction and `statement_timeout` stay, for whoever comes next to meet. Any statement ends it.
+            undo = NOTHING
         if held is not None:
             try:
-                # A caller that is cancelled just when PostgreSQL has told how it understands a statement never tells it
-                # to run, nor that it won't: transaction and time limit stay, for whoever comes next to meet. Any
-                # statement ends that.
-                if undo != NOTHING or isinstance(error, asyncio.CancelledError):
+                if undo is not None:
                     await _execute(held.raw, undo)
             finally:
                 # Also where the caller is cancelled just then: whatever isn't given back is lost to the pool.
