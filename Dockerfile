@@ -40,8 +40,8 @@ ENV EVENTBOARD_SERVER_ADMIN_HOST=0.0.0.0
 WORKDIR /
 # A number: Kubernetes' runAsNonRoot can't judge a name.
 USER 10001:10001
-# Of the gateway (and of all in one process), auth and events; the same for operators.
-EXPOSE 3000 3001 3002 3900 3901 3902
+# Of the gateway (and of all in one process), auth and events. Not the operators' ports: `docker run -P` publishes these.
+EXPOSE 3000 3001 3002
 # Alive, not ready: some orchestrators restart what is unhealthy, and a database that is away is no reason to.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s CMD ["eventboard", "health"]
 ENTRYPOINT ["eventboard"]

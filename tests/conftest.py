@@ -1,5 +1,7 @@
 """Fixtures: one cluster for a run, one server for each worker, an organization for each test."""
 
+import gc
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +21,14 @@ _CLUSTER = pytest.StashKey[str]()
 
 # Programs get signals as at a terminal, also where the tests are started in the background, which ignores Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is imported and collected stays: to look through it for cycles, again and again, takes seconds.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +51,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """The process that starts the workers (or runs alone) owns the cluster; workers are told where it is."""
     if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
         session.config.stash[_CLUSTER] = _run.enter_context(clusters.cluster())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: one more than there are cores, as each waits for processes that start, end and time out."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)

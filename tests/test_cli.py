@@ -2,74 +2,47 @@
 
 import asyncio
 import os
+import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
-from eventboard import migrations
-from eventboard.database_tasks import TaskError, reach
-from eventboard.levels import MODULES, needed
-from eventboard.local import postgres
+from eventboard.commands.database import TaskError, check_connection
+from eventboard.db import migrations
+from eventboard.db.revisions import MODULES, needed
+from eventboard.dev import postgres
+from eventboard.modules.auth.keys import KeyRing
+from tests.dev.test_demo import ACCOUNTS, USER, assert_consistent
 from tests.support import cluster as clusters
 from tests.support.board import EVENT
-from tests.support.processes import PATIENCE, Process, address_of, patiently, spawned, until_ready
+from tests.support.commands import NOBODY_LISTENS, STRONG, ask, levels, ran, refused, the_line
+from tests.support.processes import (
+    PATIENCE,
+    PROGRAM,
+    Process,
+    address_of,
+    children,
+    environment,
+    spawned,
+    until_ready,
+)
 from tests.support.services import free_port
 
 ROOT = Path(__file__).parents[1]
 # Which PostgreSQL the run is for; None is the launcher's choice.
 BIN = Path(os.environ["EVENTBOARD_POSTGRES_BIN"]) if os.environ.get("EVENTBOARD_POSTGRES_BIN") else None
-NOBODY_LISTENS = "postgresql://me:sesame@127.0.0.1:1/eventboard"
-
-DEMO_USER = {"email": "user@acme.com", "password": "Password123!"}
-# Whom the documents name; DEMO_USER comes last.
-DEMO_ACCOUNTS = {
-    "admin@acme.com": "ADMIN",
-    "moderator@acme.com": "MODERATOR",
-    "user@techinnovators.com": "USER",
-    "user@acme.com": "USER",
-}
-
-
-def ran(*arguments: str, **settings: str) -> tuple[int, str]:
-    """The exit code and all that was printed."""
-    with spawned(*arguments, **settings) as process:
-        return process.popen.wait(PATIENCE), process.output
-
-
-def refused(*arguments: str, **settings: str) -> str:
-    """The one line that says why not."""
-    code, output = ran(*arguments, **settings)
-    assert code == 1, output
-    return the_line(output)
-
-
-def the_line(output: str) -> str:
-    lines = output.splitlines()
-    assert len(lines) == 1, output
-    assert lines[0].startswith("eventboard: ")
-    assert "sesame" not in output, "that was the password"
-    return lines[0]
-
-
-def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    async def run() -> list[tuple[Any, ...]]:
-        connection = await asyncpg.connect(url)
-        try:
-            return [tuple(row) for row in await connection.fetch(statement)]
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
 
 
 @pytest.fixture
@@ -101,14 +74,14 @@ def test_no_database_url(command: str) -> None:
 def test_no_database_url_in_production(command: str) -> None:
     """Nobody is sent to what production refuses."""
     line = refused(command, ENVIRONMENT="production", PASSWORDS_MEMORY_KIB="19456", PASSWORDS_ITERATIONS="2")
-    assert line == "eventboard: EVENTBOARD_DATABASE_URL: it is not set"
+    assert line == "eventboard: EVENTBOARD_DATABASE_URL: not set"
 
 
 def test_one_database_url_of_several(folder: Path) -> None:
     """The one that lacks is named, or the one that leads nowhere."""
     own = {"DATABASE_AUTH_URL": NOBODY_LISTENS}
-    assert refused("check", **own).startswith("eventboard: EVENTBOARD_DATABASE_EVENTS_URL: it is not set")
-    assert refused("migrate", **own).startswith("eventboard: EVENTBOARD_DATABASE_MIGRATION_URL: it is not set")
+    assert refused("check", **own).startswith("eventboard: EVENTBOARD_DATABASE_EVENTS_URL: not set")
+    assert refused("migrate", **own).startswith("eventboard: EVENTBOARD_DATABASE_MIGRATION_URL: not set")
     both = {"DATABASE_EVENTS_URL": NOBODY_LISTENS, "TOKENS_KEY_FILE": str(folder / "key.pem"), **own}
     assert "(EVENTBOARD_DATABASE_AUTH_URL)" in refused("check", **both)
     assert "(EVENTBOARD_DATABASE_URL)" in refused("migrate", DATABASE_URL=NOBODY_LISTENS, **own)
@@ -143,7 +116,7 @@ def test_database_out_of_reach(folder: Path, command: str) -> None:
 async def test_url_that_leads_nowhere(url: str) -> None:
     """Whatever is wrong with it, it is one line, without the password."""
     with pytest.raises(TaskError) as refusal:
-        await reach(url)
+        await check_connection(url)
     the_line(f"eventboard: {refusal.value}")
 
 
@@ -156,7 +129,7 @@ def test_no_such_database(folder: Path, cluster_url: str) -> None:
 
 def test_database_at_another_level(empty_url: str) -> None:
     """The line says what to do."""
-    assert refused("demo", DATABASE_URL=empty_url).endswith("eventboard migrate.")
+    assert refused("demo", DATABASE_URL=empty_url).endswith("run `eventboard migrate`.")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +150,6 @@ def test_wrong_setting(command: str, variable: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("TRACING_ENDPOINT", "collector:4318"),
         ("SERVER_TRUSTED_PROXIES", "foo"),
         ("SERVER_TLS_CERTIFICATE", "/nowhere.pem"),
         ("LIMITS_STORE_URL", "http://x"),
@@ -207,23 +179,33 @@ def test_port_in_use(folder: Path, database_url: str) -> None:
 def test_host_of_another_machine(folder: Path, database_url: str) -> None:
     """192.0.2.0/24 is for documentation: no machine has such an address."""
     settings = {"DATABASE_URL": database_url, "TOKENS_KEY_FILE": str(folder / "key.pem")}
-    assert "192.0.2.1" in refused("serve", SERVER_HOST="192.0.2.1", **settings)
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        line = refused("serve", SERVER_HOST=host, **settings)
+        assert host in line
+        assert "EVENTBOARD_SERVER_HOST has to be an address of this machine" in line
+        assert "port" not in line, "that isn't what is wrong"
+    assert "EVENTBOARD_SERVER_ADMIN_HOST" in refused(
+        "serve", SERVER_PORT="0", SERVER_ADMIN_HOST="192.0.2.1", **settings
+    )
 
 
 def test_signing_key_that_is_not_there(folder: Path, database_url: str) -> None:
     """Production makes none."""
     key = folder / "key.pem"
     production = {"DATABASE_URL": database_url, "ENVIRONMENT": "production", "SERVER_PORT": "0"}
-    strong = {"PASSWORDS_MEMORY_KIB": "19456", "PASSWORDS_ITERATIONS": "2"}
-    assert str(key) in refused("serve", TOKENS_KEY_FILE=str(key), **production, **strong)
+    assert str(key) in refused("serve", TOKENS_KEY_FILE=str(key), **production, **STRONG)
 
 
 @pytest.mark.parametrize("command", ["demo", "dev"])
 def test_not_in_production(command: str, database_url: str) -> None:
     """Known passwords don't get into production."""
-    strong = {"PASSWORDS_MEMORY_KIB": "19456", "PASSWORDS_ITERATIONS": "2"}
-    line = refused(command, ENVIRONMENT="production", DATABASE_URL=database_url, **strong)
+    line = refused(command, ENVIRONMENT="production", DATABASE_URL=database_url, **STRONG)
     assert line.startswith("eventboard: EVENTBOARD_ENVIRONMENT: ")
+
+
+def test_version() -> None:
+    """As the wheel has it."""
+    assert ran("--version") == (0, f"eventboard {version('eventboard')}\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,7 +219,7 @@ def test_serve_while_the_database_is_away(folder: Path) -> None:
         url = address_of(process)
         assert httpx.get(f"{url}/health/live").status_code == 200
         assert httpx.get(f"{url}/health/ready").status_code == 503
-        answer = httpx.post(f"{url}/auth/login", json=DEMO_USER)
+        answer = httpx.post(f"{url}/auth/login", json=USER)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert answer.headers["retry-after"] == "1"
         assert process.stop(signal.SIGTERM) == 0
@@ -273,28 +255,57 @@ def test_config_folder(folder: Path, database_url: str) -> None:
         file.write(f'\n[database]\nurl = "{database_url}"\n')
     key = str(folder / "key.pem")
     code, output = ran("check", CONFIG=str(config), TOKENS_KEY_FILE=key)
-    assert (code, output) == (0, "settings, database and migration level are right\n")
+    assert (code, output) == (0, "settings, database and schema revision are fine\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"SERVER_HOST": "0.0.0.0"}, "DEVELOPMENT MODE on 0.0.0.0"),  # noqa: S104 - that is what it warns of
+        ({"SERVER_PORT": "tcp://10.96.0.12:3000"}, "EVENTBOARD_SERVER_PORT: ignored"),
+        ({"ENVIRONMENT": "production", **STRONG}, "EVENTBOARD_SERVER_TRUSTED_PROXIES: not set"),
+    ],
+    ids=["development", "service link", "proxies"],
+)
+def test_warnings(folder: Path, database_url: str, settings: dict[str, str], said: str) -> None:
+    """Both `check` and `serve` say what is no reason not to start, once."""
+    KeyRing(folder / "keys", create=True)
+    common = {"DATABASE_URL": database_url, "TOKENS_KEY_FILE": str(folder / "keys"), "SERVER_ADMIN_PORT": "0"}
+    code, output = ran("check", **common, **settings)
+    assert code == 0
+    assert f"eventboard: warning: {said}" in output or f"eventboard: warning: EVENTBOARD_SERVER_HOST: {said}" in output
+    if settings.get("SERVER_PORT") is None:
+        common["SERVER_PORT"] = "0"
+    with spawned("serve", **common, **settings) as process:
+        address_of(process)
+        assert process.stop(signal.SIGINT) == 0
+        assert process.output.count(said) == 1
+        assert "WARNING" in process.output
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # migrate
 
 
-def levels(url: str) -> list[list[tuple[Any, ...]]]:
-    return [ask(url, f"SELECT version_num FROM {module}.alembic_version") for module in MODULES]
-
-
 def test_migrate(empty_url: str) -> None:
-    """Up, and down to nothing; a module by itself, too."""
+    """A module by itself, too."""
     top = [[(needed(module),)] for module in MODULES]
     assert ran("migrate", DATABASE_URL=f"{empty_url}&sslmode=prefer") == (0, "the database is at head\n")
     assert levels(empty_url) == top
-    assert ran("migrate", "--revision", "base", DATABASE_URL=empty_url) == (0, "the database is at base\n")
-    assert levels(empty_url) == [[], []]
-    assert ran("migrate", "--module", "auth", DATABASE_URL=empty_url)[0] == 0
-    assert levels(empty_url) == [top[0], []]
     assert "nonsense" in refused("migrate", "--revision", "nonsense", DATABASE_URL=empty_url)
-    assert levels(empty_url) == [top[0], []]
+    places = ", ".join(f"{module} is at {needed(module)}" for module in MODULES)
+    for down in ("base", "-1", "0001"):
+        line = refused("migrate", "--revision", down, DATABASE_URL=empty_url)
+        assert f"{places}: `eventboard downgrade --revision {down}`" in line
+    assert levels(empty_url) == top
+
+
+def test_migrate_to_a_revision(empty_url: str) -> None:
+    migrate = ("migrate", "--module", "auth", "--revision")
+    assert ran(*migrate, "0002", DATABASE_URL=empty_url) == (0, "the database is at 0002 of auth\n")
+    assert ran(*migrate, "+1", DATABASE_URL=empty_url) == (0, "the database is at 0003 of auth\n")
+    assert ran(*migrate, "heads", DATABASE_URL=empty_url) == (0, "the database is at head\n")
+    assert ask(empty_url, "SELECT version_num FROM auth.alembic_version") == [(needed("auth"),)]
 
 
 def test_two_migrations_at_once(empty_url: str) -> None:
@@ -310,91 +321,25 @@ def test_migrate_as_its_own_role(empty_url: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# demo
-
-ALL_ROWS = (
-    "SELECT * FROM auth.organizations ORDER BY id",
-    "SELECT * FROM auth.users ORDER BY id",
-    "SELECT * FROM auth.memberships ORDER BY organization_id, user_id",
-    "SELECT * FROM events.events ORDER BY id",
-    "SELECT * FROM events.history ORDER BY event_id, version",
-)
-
-
-def test_demo_again(database_url: str) -> None:
-    """The same accounts and events as before, not one row changed."""
-    assert ran("demo", DATABASE_URL=database_url)[0] == 0
-    first = [ask(database_url, statement) for statement in ALL_ROWS]
-    assert [len(rows) for rows in first] == [2, 4, 4, 3, 6]
-    assert ran("demo", DATABASE_URL=database_url)[0] == 0
-    assert [ask(database_url, statement) for statement in ALL_ROWS] == first
-    assert_consistent(database_url)
-
-
-def test_demo_events(database_url: str) -> None:
-    """So many more, in every state, each with the history that led there."""
-    code, output = ran("demo", "--events", "2000", DATABASE_URL=database_url)
-    assert (code, output) == (0, "2,000 events put in\n")
-    (count,) = ask(
-        database_url, "SELECT count(*), count(DISTINCT status), count(DISTINCT organization_id) FROM events.events"
-    )
-    assert count == (2003, 5, 1)
-    assert_consistent(database_url)
-    assert ran("demo", "--events", "10", "--organization", "tech-innovators", DATABASE_URL=database_url)[0] == 0
-    (count,) = ask(database_url, "SELECT count(*), count(DISTINCT organization_id) FROM events.events")
-    assert count == (2013, 2)
-    assert_consistent(database_url)
-
-
-def assert_consistent(url: str) -> None:
-    """Each event is what its history says."""
-    wrong = ask(
-        url,
-        """
-        SELECT e.id FROM events.events e LEFT JOIN LATERAL (
-            SELECT array_agg(version ORDER BY version) AS versions, min(at) AS first, max(at) AS last,
-                (array_agg(status ORDER BY version DESC))[1] AS status,
-                (array_agg(reason ORDER BY version DESC))[1] AS reason,
-                (array_agg(action ORDER BY version))[1] AS action,
-                bool_and(author_id = e.created_by_id) AS of_author
-            FROM events.history WHERE (organization_id, event_id) = (e.organization_id, e.id)
-        ) h ON true
-        WHERE (h.versions, h.first, h.last, h.status, h.action, h.of_author)
-            IS DISTINCT FROM
-            (ARRAY(SELECT generate_series(1, e.version)), e.created_at, e.updated_at, e.status, 'create', true)
-            OR e.status = 'REJECTED' AND h.reason IS DISTINCT FROM e.rejection_reason
-        """,
-    )
-    assert wrong == []
-    strangers = "SELECT id FROM events.events e WHERE NOT EXISTS (SELECT FROM auth.memberships m"
-    assert ask(url, f"{strangers} WHERE (m.organization_id, m.user_id) = (e.organization_id, e.created_by_id))") == []
-    assert ask(url, "SELECT event_id FROM events.history WHERE at > now()") == []
-
-
-@pytest.mark.parametrize("arguments", [("--events", "-1"), ("--events", "5", "--organization", "nowhere")])
-def test_demo_of_what_can_not_be(database_url: str, arguments: tuple[str, ...]) -> None:
-    """One line, here as well."""
-    refused("demo", *arguments, DATABASE_URL=database_url)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # dev
 
 
 @contextmanager
-def developing(folder: Path, *arguments: str, **settings: str) -> Iterator[Process]:
+def developing(
+    folder: Path, *arguments: str, program: Sequence[str] | None = None, **settings: str
+) -> Iterator[Process]:
     """`eventboard dev`, ready, with all its data in the folder."""
     values = {"SERVER_PORT": "0", "POSTGRES_DATA": str(folder / "postgres"), "TOKENS_KEY_FILE": str(folder / "key.pem")}
     if BIN:
         values["POSTGRES_BIN"] = str(BIN)
-    with spawned("dev", *arguments, **{**values, **settings}) as process:
+    with spawned("dev", *arguments, program=program, **{**values, **settings}) as process:
         process.url = address_of(process)
         until_ready(process)
         yield process
 
 
-def log_in(process: Process, email: str = DEMO_USER["email"]) -> httpx.Client:
-    answer = httpx.post(f"{process.url}/auth/login", json={**DEMO_USER, "email": email})
+def log_in(process: Process, email: str = USER["email"]) -> httpx.Client:
+    answer = httpx.post(f"{process.url}/auth/login", json={**USER, "email": email})
     assert answer.status_code == 200, answer.text
     return httpx.Client(base_url=process.url, headers={"authorization": f"Bearer {answer.json()['accessToken']}"})
 
@@ -407,20 +352,27 @@ def processes_with(text: str) -> list[str]:
 
 def test_dev(folder: Path) -> None:
     """First start, Ctrl-C, second start, kill -9, third start: the data stays, and PostgreSQL doesn't."""
-    with developing(folder) as process:
-        for line in ("Ctrl-C stops it", *DEMO_ACCOUNTS, DEMO_USER["password"], "/docs", "migrating the database"):
+    with developing(folder, program=PROGRAM) as process:
+        for line in ("Ctrl-C stops it", *ACCOUNTS, USER["password"], "/docs", "migrating the database"):
             assert line in process.output
-        for email, role in DEMO_ACCOUNTS.items():
+        for email, role in ACCOUNTS.items():
             with log_in(process, email) as user:
                 assert user.get("/auth/me").json()["role"] == role
                 created = user.post("/events", json={**EVENT, "title": "Kept"}).json()["id"]
         assert processes_with(str(folder))
+        # Other commands find its database, and it isn't started twice.
+        beside = {"POSTGRES_DATA": str(folder / "postgres"), "TOKENS_KEY_FILE": str(folder / "key.pem")}
+        assert ran("demo", "--events", "5", **beside)[0] == 0
+        assert ran("check", **beside) == (0, "settings, database and schema revision are fine\n")
+        line = refused("dev", **beside)
+        assert f"process {process.popen.pid}" in line
+        assert "Ctrl-C" in line
         assert process.stop(signal.SIGINT) == 0
         assert "Traceback" not in process.output
     assert processes_with(str(folder)) == []
 
     begun = time.monotonic()
-    with developing(folder) as process:
+    with developing(folder, program=PROGRAM) as process:
         took = time.monotonic() - begun
         # 4 s were promised for a quiet machine; measured there: about 2.
         assert took < 12, took
@@ -429,14 +381,73 @@ def test_dev(folder: Path) -> None:
             assert user.get(f"/events/{created}").json()["title"] == "Kept"
         process.popen.kill()
         process.popen.wait()
-    assert processes_with(str(folder)), "PostgreSQL was left behind, as after any crash"
+    # PostgreSQL shuts down by itself; the next start waits for that.
 
     with developing(folder) as process:
-        assert "ending the PostgreSQL that an earlier run left behind" in process.output
         with log_in(process) as user:
             assert user.get(f"/events/{created}").json()["title"] == "Kept"
         assert process.stop(signal.SIGTERM) == 0
     assert processes_with(str(folder)) == []
+
+
+# `eventboard dev`, at a terminal of its own: its standard input.
+AT_A_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from eventboard.__main__ import main
+sys.exit(main())
+"""
+
+
+@contextmanager
+def at_a_terminal(folder: Path, *how: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """`eventboard dev` that has started, and its screen and keyboard."""
+    screen, terminal = os.openpty()
+    values = {
+        "SERVER_PORT": str(free_port()),
+        "SERVER_ADMIN_PORT": "0",
+        "POSTGRES_DATA": str(folder / "postgres"),
+        "POSTGRES_BIN": str(BIN or ""),
+        "TOKENS_KEY_FILE": str(folder / "key.pem"),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL, "dev", *how],
+        env=environment({f"EVENTBOARD_{name}": value for name, value in values.items()}),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    try:
+        os.close(terminal)
+        until_shown(screen, "Ctrl-C stops it")
+        yield process, screen
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until_shown(screen: int, text: str) -> str:
+    """What is printed from here on, to the text."""
+    output = b""
+    end = time.monotonic() + PATIENCE
+    while text.encode() not in output:
+        ready, _, _ = select.select([screen], [], [], max(0.0, end - time.monotonic()))
+        assert ready, f"{text!r} isn't shown: {output.decode()}"
+        output += os.read(screen, 65_536)
+    return output.decode()
+
+
+@pytest.mark.parametrize("how", [(), ("--services",), ("--reload",)], ids=["dev", "services", "reload"])
+def test_dev_at_a_terminal_that_is_closed(folder: Path, how: tuple[str, ...]) -> None:
+    """As with Ctrl-C: nothing is left behind, though nothing can be printed any more."""
+    with at_a_terminal(folder, *how) as (process, screen):
+        started = children(process.pid)
+        assert started
+        os.close(screen)
+        assert process.wait(PATIENCE) == 0
+        assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+        assert processes_with(str(folder)) == []
 
 
 def test_dev_on_a_given_database(folder: Path, empty_url: str) -> None:
@@ -461,7 +472,7 @@ def test_dev_on_somebodys_data(folder: Path, database_url: str) -> None:
 
 
 def test_dev_on_data_in_use(folder: Path) -> None:
-    """The line says by whom."""
+    """The line says by whom, at once: only a server whose launcher was killed is waited for."""
     server = postgres.start(folder / "postgres", bin_dir=BIN, durable=False)
     try:
         settings = {"POSTGRES_DATA": str(folder / "postgres"), "TOKENS_KEY_FILE": str(folder / "key.pem")}
@@ -473,26 +484,42 @@ def test_dev_on_data_in_use(folder: Path) -> None:
 
 
 def test_dev_reload(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed file starts the server anew, on the same data; Ctrl-C, which all processes hear, leaves none."""
+    """A changed file is named and starts the server anew, on the same data, and a breakpoint in it has the terminal.
+
+    Ctrl-C, which all processes hear, leaves none.
+    """
     for name in ("src", "config", "alembic"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # with its bytecode, which saves seconds
     monkeypatch.setenv("PYTHONPATH", str(folder / "src"))
-    with developing(folder, "--reload", SERVER_PORT=str(free_port()), SERVER_ADMIN_PORT="0") as process:
-        page = folder / "src/eventboard/gateway/pages.py"
-        page.write_text(page.read_text().replace("Problems of the EventBoard API", "Changed meanwhile"))
-        for _ in patiently(process):
-            with suppress(httpx.TransportError):
-                if "Changed meanwhile" in httpx.get(f"{process.url}/problems").text:
-                    break
-        log_in(process).close()
-        os.killpg(process.popen.pid, signal.SIGINT)
-        assert process.popen.wait(PATIENCE) == 0, process.output
-        assert "Traceback" not in process.output
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.popen.pid, 0)
+    monkeypatch.setenv("PYTHON_COLORS", "0")
+    with at_a_terminal(folder, "--reload") as (process, screen), ThreadPoolExecutor(1) as pool:
+        [url] = re.findall(r"listening on (\S+) and", until_shown(screen, "for operators"))
+        page = folder / "src/eventboard/gateway/controllers/pages.py"
+        before, function, after = page.read_text().partition("    async def problems(self) -> Response[str]:\n")
+        assert after
+        page.write_text(f"{before}{function}        breakpoint()\n{after}")
+        assert re.search(r"restarting: \S+pages\.py changed", until_shown(screen, "for operators"))
+        answer = pool.submit(httpx.get, f"{url}/problems", timeout=PATIENCE)
+        until_shown(screen, "(Pdb) ")
+        os.write(screen, b"6 * 7\n")
+        until_shown(screen, "42")
+        os.write(screen, b"continue\n")
+        assert answer.result(PATIENCE).status_code == 200
+        os.write(screen, b"\x03")
+        assert process.wait(PATIENCE) == 0
+        assert "Traceback" not in until_closed(screen)
     assert processes_with(str(folder)) == []
     with pytest.raises(httpx.ConnectError):
-        httpx.get(process.url)
+        httpx.get(url)
+
+
+def until_closed(screen: int) -> str:
+    """All that is still printed."""
+    output = b""
+    with suppress(OSError):  # as Linux says that nobody has the other end any more
+        while more := os.read(screen, 65_536):
+            output += more
+    return output.decode()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ from alembic.util import CommandError
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from eventboard import migrations
-from eventboard.levels import MODULES, needed, scripts_folder
+from eventboard.db import migrations
+from eventboard.db.revisions import MODULES, needed, scripts_folder
+from eventboard.modules.auth import models as auth
+from eventboard.modules.events import models as events
 from tests.support import cluster as clusters
 
 # Alembic's check leaves an index with an operator class out; test_same_as_the_models_make doesn't.
 checks = pytest.mark.filterwarnings("ignore:Expression #1:UserWarning")
+METADATA = {"auth": auth.Base.metadata, "events": events.Base.metadata}
 each_module = pytest.mark.parametrize("module", MODULES)
 
 # All that a schema is made of, as PostgreSQL itself writes it.
@@ -103,7 +106,7 @@ async def test_same_as_the_models_make(database_url: str, empty_url: str, module
         # Functions, and who may see which rows, are the migrations' alone; but an index may be made with one.
         for (function,) in await ask(database_url, INDEXED_BY, module):
             await connection.exec_driver_sql(function)
-        await connection.run_sync(migrations.METADATA[module].create_all)
+        await connection.run_sync(METADATA[module].create_all)
     await engine.dispose()
     migrated, made = [
         [row for row in await shape(url, module) if row[0] != "function"] for url in (database_url, empty_url)
@@ -121,12 +124,16 @@ def test_needed_level(module: str) -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [needed(module)]
 
 
+async def down(url: str, revision: str, module: str | None = None) -> None:
+    await migrations.downgrade(url, await migrations.plan_downgrade(url, module=module, revision=revision))
+
+
 async def test_up_down_up(empty_url: str) -> None:
     """Down to nothing but Alembic's own table, with nothing granted to anybody; up again it is the same."""
     await migrations.migrate(empty_url)
     first = {module: (await shape(empty_url, module), await ask(empty_url, GRANTS, module)) for module in MODULES}
     assert all([await level(empty_url, module) == [needed(module)] for module in MODULES])
-    await migrations.migrate(empty_url, revision="base")
+    await down(empty_url, "base")
     for module in MODULES:
         assert await shape(empty_url, module) == []
         assert await ask(empty_url, GRANTS, module) == []
@@ -145,11 +152,34 @@ async def test_step_by_step(empty_url: str) -> None:
         shapes = []
         while await level(empty_url, module):
             shapes.append((await level(empty_url, module), await shape(empty_url, module)))
-            await migrations.migrate(empty_url, module=module, revision="-1")
+            await down(empty_url, "-1", module)
         while shapes:
             before, wanted = shapes.pop()
             await migrations.migrate(empty_url, module=module, revision=before[0])
             assert (await level(empty_url, module), await shape(empty_url, module)) == (before, wanted)
+
+
+# Each foreign key of the database whose columns no whole index begins with.
+UNINDEXED = """
+    SELECT conrelid::regclass::text, conname FROM pg_constraint c WHERE contype = 'f' AND NOT EXISTS (
+        SELECT FROM pg_index WHERE indrelid = conrelid AND indisvalid AND indpred IS NULL
+        AND (indkey::int2[])[0:cardinality(conkey) - 1] @> conkey
+    )
+"""
+
+
+async def test_foreign_keys_have_indexes(database_url: str) -> None:
+    """Without one, each row that is deleted where it points is looked for in the whole table."""
+    assert await ask(database_url, "SELECT count(*) > 5 FROM pg_constraint WHERE contype = 'f'") == [(True,)]
+    assert await ask(database_url, UNINDEXED) == []
+
+
+async def test_index_that_was_interrupted(database_url: str) -> None:
+    """The next try makes it whole."""
+    await down(database_url, "0008", "auth")
+    await ask(database_url, "CREATE INDEX ix_sessions_organization_id ON auth.sessions (id)")
+    await migrations.migrate(database_url)
+    assert await ask(database_url, UNINDEXED) == []
 
 
 async def test_twice(database_url: str) -> None:
@@ -166,9 +196,48 @@ async def test_several_at_once(empty_url: str) -> None:
 
 
 async def test_down_to_a_level(database_url: str) -> None:
-    """A level is a place, not a direction."""
-    await migrations.migrate(database_url, revision="0001")
+    await down(database_url, "0001")
     assert [await level(database_url, module) for module in MODULES] == [["0001"], ["0001"]]
+
+
+@pytest.mark.parametrize("revision", ["base", "-1", "0001", "-9"])
+async def test_migrating_never_goes_down(database_url: str, revision: str) -> None:
+    """It names the command that does, and nothing is done."""
+    with pytest.raises(
+        CommandError, match=f"auth is at .*, events is at .*: `eventboard downgrade --revision {revision}`"
+    ):
+        await migrations.migrate(database_url, revision=revision)
+    assert all([await level(database_url, module) == [needed(module)] for module in MODULES])
+
+
+async def test_up_one_level_at_a_time(database_url: str) -> None:
+    """+1 is the next level, not a level below; where one module has no next, none moves."""
+    await down(database_url, "0002")
+    assert await migrations.migrate(database_url, revision="+1") == {"auth": "0003", "events": "0003"}
+    assert await migrations.migrate(database_url, module="auth", revision="heads") == {"auth": needed("auth")}
+    with pytest.raises(CommandError, match=r"auth has no revision '\+1'"):
+        await migrations.migrate(database_url, revision="+1")
+    with pytest.raises(CommandError, match="auth is at"):
+        await migrations.migrate(database_url, revision="0004")
+    assert await level(database_url, "events") == ["0003"]
+
+
+async def test_level_of_a_newer_version(database_url: str) -> None:
+    """Neither way: which scripts made it isn't known here."""
+    await ask(database_url, "UPDATE events.alembic_version SET version_num = '9999'")
+    for move in (migrations.migrate(database_url), down(database_url, "base")):
+        with pytest.raises(CommandError, match="events is at 9999, which this version doesn't know"):
+            await move
+    assert await level(database_url, "auth") == [needed("auth")]
+
+
+async def test_moved_since_it_was_planned(database_url: str) -> None:
+    """What was agreed to is done, and not what the same words would mean by now."""
+    plan = await migrations.plan_downgrade(database_url, module="events", revision="-1")
+    await migrations.downgrade(database_url, plan)
+    with pytest.raises(CommandError, match="not at"):
+        await migrations.downgrade(database_url, plan)
+    assert await level(database_url, "events") == [plan.moves["events"][1]]
 
 
 async def test_tallies_of_what_is_there_already(database_url: str) -> None:
@@ -181,17 +250,58 @@ async def test_tallies_of_what_is_there_already(database_url: str) -> None:
         " now() + interval '1 hour', 'UTC', 1, unnest($1::text[])"
     )
     await ask(database_url, put, ["DRAFT"])
-    await migrations.migrate(database_url, module="events", revision="0005")
+    await down(database_url, "0005", "events")
     await ask(database_url, put, statuses)
     await migrations.migrate(database_url)
     await ask(database_url, put, ["DRAFT"])
     tallies = await ask(database_url, "SELECT status, sum(events) FROM events.tallies GROUP BY status ORDER BY status")
     assert tallies == [("CANCELLED", 1), ("DRAFT", 5)]
+    # With its title, and 512 for a row; the last one's creation would have a history entry, too.
+    size = 512 + len("Chess night")
+    assert await ask(database_url, "SELECT sum(bytes)::int FROM events.tallies") == [(6 * size + 512,)]
 
 
-@pytest.mark.parametrize("revision", ["0000", "9999", "nonsense", "+9", "-9"])
+@pytest.mark.parametrize("revision", ["0000", "9999", "nonsense", "+9", "", "+", "0001+1"])
 async def test_no_such_level(database_url: str, revision: str) -> None:
-    """Nothing is done."""
-    with pytest.raises(CommandError):
-        await migrations.migrate(database_url, revision=revision)
+    """Nothing is done, either way."""
+    for move in (migrations.migrate(database_url, revision=revision), down(database_url, revision)):
+        with pytest.raises(CommandError, match="has no revision"):
+            await move
     assert all([await level(database_url, module) == [needed(module)] for module in MODULES])
+
+
+async def test_names_keep_their_marks(empty_url: str) -> None:
+    """Organizations of an earlier version are compared with their marks from then on."""
+    names = {"\u0926\u093f\u0928": "\u0926\u0928", "Caf\u00e9": "caf\u00e9", "a\u3164": "a\u1160", "A": "a"}
+    await migrations.migrate(empty_url, module="auth", revision="0007")
+    for number, (name, key) in enumerate(names.items()):
+        await ask(
+            empty_url,
+            "INSERT INTO auth.organizations (id, name, name_key, slug) VALUES (gen_random_uuid(), $1, $2, $3)",
+            name,
+            key,
+            f"slug-{number}",
+        )
+    keys = "SELECT name, name_key FROM auth.organizations"
+    await migrations.migrate(empty_url)
+    # Where two names have become one, the second keeps the key that it has.
+    assert dict(await ask(empty_url, keys)) == names | {"\u0926\u093f\u0928": "\u0926\u093f\u0928"}
+
+
+async def test_texts_of_an_earlier_version(empty_url: str) -> None:
+    """They are composed by the migration, and by the database while such a version still writes; no version changes."""
+    await migrations.migrate(empty_url, module="events", revision="0007")
+    add = (
+        "INSERT INTO events.events (organization_id, id, title, description, start_date, end_date, time_zone, status,"
+        " created_by_id, created_by_name, version) VALUES (gen_random_uuid(), gen_random_uuid(), $1, $2, now(),"
+        " now() + interval '1 hour', 'UTC', 'DRAFT', gen_random_uuid(), 'Nia', 7)"
+    )
+    await ask(empty_url, add, "Cre\u0302pe", "Plain text.")
+    await ask(empty_url, add, "Plain", "Cafe\u0301 and more.")
+    await migrations.migrate(empty_url)
+    await ask(empty_url, add, "E\u0301te\u0301", "Plain text.")
+    assert await ask(empty_url, "SELECT title, description, version FROM events.events ORDER BY title") == [
+        ("Cr\u00eape", "Plain text.", 7),
+        ("Plain", "Caf\u00e9 and more.", 7),
+        ("\u00c9t\u00e9", "Plain text.", 7),
+    ]

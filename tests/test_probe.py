@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.processes import PATIENCE, address_of, spawned
+from tests.support.processes import PATIENCE, address_of, logged_so_far, spawned
 from tests.support.services import free_port
 
 # Port 1 refuses at once; the password is one to look for.
@@ -18,16 +18,18 @@ def test_alive_and_not_ready(tmp_path: Path) -> None:
     """A database that is away makes a process not ready, and no reason to end it; the log says why, once."""
     key = str(tmp_path / "signing-key.pem")
     with spawned("serve", SERVER_PORT="0", DATABASE_URL=NOBODY, TOKENS_KEY_FILE=key) as process:
-        port = address_of(process).rpartition(":")[2]
-        assert health(port) == (0, "")
+        process.url = address_of(process)
+        port = process.url.rpartition(":")[2]
+        assert health(port) == (0, f"http://127.0.0.1:{port} is alive\n")
         for _ in range(2):
             code, line = health(port, "--ready")
             assert code == 1
             assert line.startswith(f'eventboard: 127.0.0.1:{port}: 503 {{"status":"down"')
-        told = [line for line in process.output.splitlines() if "auth is down" in line]
+        output = logged_so_far(process)
+        told = [line for line in output.splitlines() if "auth is down" in line]
         assert len(told) == 1
         assert "auth is down: The database can't be reached now. (ConnectionRefusedError: " in told[0]
-        assert "canary" not in process.output
+        assert "canary" not in output
 
 
 def test_nothing_there() -> None:

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from eventboard.server import ServeError, encryption
 from eventboard.settings import load
+from eventboard.web.server import ServeError, encryption
 from tests.support.certificates import Certificate, certificate
-from tests.support.processes import PATIENCE, Process, address_of, spawned
+from tests.support.commands import ran
+from tests.support.processes import Process, address_of, spawned
 from tests.support.shapes import CREDENTIAL
 
 NOBODY = {"PEERS_AUTH": "http://127.0.0.1:1", "PEERS_EVENTS": "http://127.0.0.1:1", "RPC_CREDENTIAL": CREDENTIAL}
@@ -83,10 +84,8 @@ def test_health_command(gateway: Process, made: Certificate) -> None:
     """It asks by TLS where that is what is served, whomever the certificate is for."""
     port = str(urlsplit(gateway.url).port)
     files = {"SERVER_TLS_CERTIFICATE": str(made.certificate), "SERVER_TLS_KEY": str(made.key)}
-    with spawned("health", SERVER_PORT=port, **files) as process:
-        assert process.popen.wait(PATIENCE) == 0, process.output
-    with spawned("health", SERVER_PORT=port) as process:
-        assert process.popen.wait(PATIENCE) == 1
+    assert ran("health", SERVER_PORT=port, **files) == (0, f"https://127.0.0.1:{port} is alive\n")
+    assert ran("health", SERVER_PORT=port)[0] == 1
 
 
 def refused(**settings: str) -> str:
@@ -116,11 +115,3 @@ def test_half_of_it(made: Certificate) -> None:
     assert line.startswith("EVENTBOARD_SERVER_TLS_KEY: it is not set")
     line = refused(SERVER_TLS_KEY=str(made.key))
     assert line.startswith("EVENTBOARD_SERVER_TLS_CERTIFICATE: it is not set")
-
-
-def test_workers_without_a_certificate(made: Certificate, tmp_path: Path) -> None:
-    """It is said once, however many there were to be."""
-    files = {"SERVER_TLS_CERTIFICATE": str(tmp_path / "nowhere.pem"), "SERVER_TLS_KEY": str(made.key)}
-    with spawned("serve", "--target", "gateway", "--workers", "2", SERVER_PORT="0", **NOBODY, **files) as process:
-        assert process.popen.wait(PATIENCE) == 1
-        assert process.output.count("no certificate with its key can be read") == 1

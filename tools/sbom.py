@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from tools.vendor_explorers import ROW, STATIC
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +56,10 @@ def _browser_files() -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    # Here, because importing it takes seconds, and the tests need only `made`.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     text, target = made(), Path(sys.argv[1])
     if wrong := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
         sys.exit(f"it is no CycloneDX: {wrong}")

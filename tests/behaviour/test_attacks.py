@@ -10,7 +10,7 @@ import pytest
 from tests.support import raw
 from tests.support.board import EVENT, PASSWORD, Board, Organization
 from tests.support.problems import assert_problem
-from tests.support.processes import Process
+from tests.support.processes import Process, logged_so_far
 from tests.support.shapes import CREDENTIAL, Deployment
 
 # How a line of the log begins that was written by the program.
@@ -34,7 +34,7 @@ def test_log_injection(board: Board, server: tuple[Process, str], organization: 
             raw.request(board.url, "GET", target.encode("latin-1"), token=token)
         elif not set(evil) & set("\r\n\x00"):
             raw.request(board.url, "GET", target, token=token, headers=headers)
-    for line in server[0].output.splitlines():
+    for line in logged_so_far(server[0]).splitlines():
         if any(mark in line for mark in marks):
             assert LOG_LINE.match(line), line
             assert "\x1b[2J" not in line
@@ -225,10 +225,10 @@ def test_forged_internal_headers(shared_organization: Organization) -> None:
 @pytest.mark.parametrize(
     "credential", [None, "", "Bearer", "Bearer wrong", f"Bearer {CREDENTIAL}.", f"Basic {CREDENTIAL}"]
 )
-def test_internal_ports(deployment: Deployment, organization: Organization, credential: str | None) -> None:
+def test_internal_ports(deployment: Deployment, shared_organization: Organization, credential: str | None) -> None:
     """Whoever reaches one without the service credential, or with a user's token, is answered 401 for everything."""
     inside = [process for process in deployment.processes.values() if process is not deployment.public]
-    tokens = [credential, f"Bearer {organization.admin.token}"]
+    tokens = [credential, f"Bearer {shared_organization.admin.token}"]
     for process in inside:
         for path in ("auth.validateUser", "auth.login", "auth.keys", "events.findAll", "events.delete", "no.such", ""):
             for token in tokens:
@@ -236,5 +236,7 @@ def test_internal_ports(deployment: Deployment, organization: Organization, cred
                 answer = httpx.post(f"{process.url}/rpc/{path}", content=b"\x80", headers=headers)
                 assert answer.status_code == 401, (path, token)
         for path in ("/events", "/auth/me", "/members", "/auth/login"):
-            answer = httpx.get(f"{process.url}{path}", headers={"authorization": f"Bearer {organization.admin.token}"})
+            answer = httpx.get(
+                f"{process.url}{path}", headers={"authorization": f"Bearer {shared_organization.admin.token}"}
+            )
             assert answer.status_code == 404, path

@@ -74,6 +74,7 @@ def test_swagger_ui_from_log_in_to_an_event(page: Page, board: Board) -> None:
     demo_account(board)
     page.goto("/")
     expect(page).to_have_url(re.compile("/schema/swagger"))
+    expect(page.get_by_text("Try it here:")).to_be_visible(timeout=PATIENCE)
 
     answer = json.loads(_executed(page, "login", 200).inner_text())
     page.locator("button.btn.authorize").click()
@@ -83,8 +84,22 @@ def test_swagger_ui_from_log_in_to_an_event(page: Page, board: Board) -> None:
     assert json.loads(_executed(page, "createEvent", 201).inner_text())["createdByName"] == "Uma User"
     _keep(page, "swagger")
 
+    # Those with the most parameters, fields and links.
+    _measure(page, "listEvents", "updateEvent", "rejectEvent", "getEvent")
     page.reload()
     assert json.loads(_executed(page, "getMe", 200).inner_text())["email"] == answer["user"]["email"]
+
+
+# Pixels of an opened operation, at 1,400 across: some three screens. Execute and the answer come on top of it.
+MOST = 2_500
+
+
+def _measure(page: Page, *operation_ids: str) -> None:
+    for operation_id in operation_ids:
+        block = page.locator(f".opblock[id$='-{operation_id}']")
+        block.locator("button.opblock-summary-control").click()
+        expect(block.locator(".responses-inner")).to_be_visible(timeout=PATIENCE)
+        assert block.evaluate("element => element.offsetHeight") <= MOST, operation_id
 
 
 def _executed(page: Page, operation_id: str, status: int) -> Locator:
@@ -103,6 +118,7 @@ def test_scalar(page: Page, board: Board) -> None:
     """Every operation is in the list at the side, and leads to it."""
     document = document_of(board)
     page.goto("/schema/scalar")
+    expect(page.get_by_text("Try it here:")).to_be_visible(timeout=PATIENCE)
     for tag in document["tags"]:
         group = page.get_by_role("button", name=f"Group - {tag['name']}")
         expect(group).to_be_visible(timeout=PATIENCE)
@@ -117,6 +133,7 @@ def test_redoc(page: Page, board: Board) -> None:
     """Every operation is in the list at the side, once its part is chosen there, and leads to it."""
     document = document_of(board)
     page.goto("/schema/redoc")
+    expect(page.get_by_text("This page is for reading.")).to_be_visible(timeout=PATIENCE)
     for tag in document["tags"]:
         page.get_by_text(tag["name"], exact=True).first.click()
         for _, _, operation in operations(document):

@@ -18,7 +18,8 @@ def organization(shared_organization: Organization) -> Organization:
 def history(member: Member, event: dict[str, Any]) -> list[dict[str, Any]]:
     answer = member.http.get(f"/events/{event['id']}/history")
     assert answer.status_code == 200, answer.text
-    assert answer.json().keys() == {"data"}
+    assert answer.json().keys() == {"data", "meta"}
+    assert answer.json()["meta"] == {"limit": 100, "hasNext": False, "nextCursor": None}
     return list(answer.json()["data"])
 
 
@@ -116,8 +117,61 @@ def test_refused_changes_are_no_history(organization: Organization) -> None:
     assert history(organization.admin, event) == before
 
 
-def test_history_takes_no_parameters(organization: Organization) -> None:
-    """It is whole; an unknown parameter is an error here, too."""
+def long_history(board: Board, member: Member, entries: int) -> dict[str, Any]:
+    """An event with so many."""
+    event = member.create()
+    board.sql(
+        "INSERT INTO events.history SELECT organization_id, event_id, n, 'update', status, 'Reason ' || n, author_id,"
+        " actor_id, actor_name, at + n * interval '1 ms', 'long' FROM events.history, generate_series(2, $2::int) n"
+        " WHERE event_id = $1 AND version = 1",
+        event["id"],
+        entries,
+    )
+    return event
+
+
+def test_history_in_pages(board: Board, organization: Organization) -> None:
+    """A hundred entries at a time, or as many as were asked for, each once, to the end."""
+    event = long_history(board, organization.user, 250)
+    path = f"/events/{event['id']}/history"
+    for limit, sizes in ((None, [100, 100, 50]), (100, [100, 100, 50]), (125, None), (50, [50] * 5), (249, None)):
+        query: dict[str, Any] = {} if limit is None else {"limit": limit}
+        if sizes is None:
+            assert_problem(organization.user.http.get(path, params=query), "invalid-request", "/limit")
+            continue
+        versions, pages = [], []
+        while True:
+            page = organization.user.http.get(path, params=query).json()
+            versions += [entry["version"] for entry in page["data"]]
+            pages.append(len(page["data"]))
+            meta = page["meta"]
+            assert meta["limit"] == (limit or 100)
+            assert meta["hasNext"] == (meta["nextCursor"] is not None)
+            if not meta["hasNext"]:
+                break
+            query["cursor"] = meta["nextCursor"]
+        assert (versions, pages) == (list(range(1, 251)), sizes)
+
+
+def test_history_by_a_wrong_cursor(board: Board, organization: Organization) -> None:
+    """One of another event, of a list of events, or of nothing at all is no cursor of this history."""
+    event, other = (long_history(board, organization.user, 3) for _ in range(2))
+    path = f"/events/{event['id']}/history"
+    user = organization.user.http
+    cursor = user.get(path, params={"limit": 1}).json()["meta"]["nextCursor"]
+    listed = user.get("/events", params={"limit": 1}).json()["meta"]["nextCursor"]
+    assert_problem(user.get(f"/events/{other['id']}/history", params={"cursor": cursor}), "invalid-cursor")
+    for wrong in (listed, "nonsense", cursor[:-3]):
+        assert_problem(user.get(path, params={"cursor": wrong}), "invalid-cursor")
+    assert_problem(user.get("/events", params={"cursor": cursor}), "invalid-cursor")
+    assert_problem(user.get(path, params={"limit": 0}), "invalid-request", "/limit")
+    # Who may not read it isn't shown more of it by a cursor.
+    assert_problem(organization.other.http.get(path, params={"cursor": cursor}), "not-found")
+    assert_problem(organization.other.http.get(path, params={"limit": 1}), "not-found")
+
+
+def test_history_takes_no_other_parameters(organization: Organization) -> None:
+    """An unknown one is an error here, too."""
     event = organization.user.create()
     answer = organization.user.http.get(f"/events/{event['id']}/history?page=1")
     assert_problem(answer, "invalid-request", "/page")

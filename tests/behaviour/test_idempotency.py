@@ -50,11 +50,11 @@ def give_role(board: Board, member: Member, organization: Organization, role: st
 
 
 @each_write
-def test_sent_twice(board: Board, organization: Organization, name: str) -> None:
+def test_sent_twice(board: Board, shared_organization: Organization, name: str) -> None:
     """It happens once; the second answer is the first one's status, bytes, ETag and Location."""
-    write, http = WRITES[name], organization.admin.http
-    event_id = write.event(board, organization.admin)
-    before, mine = happened(board, organization), key()
+    write, http = WRITES[name], shared_organization.admin.http
+    event_id = write.event(board, shared_organization.admin)
+    before, mine = happened(board, shared_organization), key()
     first, second, third = (write.send(http, event_id, key=mine) for _ in range(3))
     assert essence(first) == essence(second) == essence(third)
     assert statuses(first, second, third) == [
@@ -63,14 +63,14 @@ def test_sent_twice(board: Board, organization: Organization, name: str) -> None
         (write.success, "replayed"),
     ]
     events = {"create": 1, "delete": -1}.get(name, 0)
-    assert happened(board, organization) == (before[0] + events, before[1] + 1)
+    assert happened(board, shared_organization) == (before[0] + events, before[1] + 1)
     assert ("etag" in second.headers, "location" in second.headers) == (name != "delete", name == "create")
 
 
 @each_write
-def test_replay_after_the_event_moved_on(board: Board, organization: Organization, name: str) -> None:
+def test_replay_after_the_event_moved_on(board: Board, shared_organization: Organization, name: str) -> None:
     """The answer tells what the write led to then, whatever has become of the event since."""
-    write, admin, mine = WRITES[name], organization.admin, key()
+    write, admin, mine = WRITES[name], shared_organization.admin, key()
     event_id = write.event(board, admin)
     first = write.send(admin.http, event_id, key=mine)
     event_id = event_id or first.json()["id"]
@@ -158,10 +158,10 @@ def test_answer_lost_after_the_commit(board: Board, organization: Organization) 
         pytest.param({**EVENT, "startDate": "2027-03-01t18:00:00.000000z"}, id="another form"),
     ],
 )
-def test_same_request_written_differently(organization: Organization, again: dict[str, Any] | str) -> None:
+def test_same_request_written_differently(shared_organization: Organization, again: dict[str, Any] | str) -> None:
     """What is compared is what the body says, not its bytes."""
     mine = key()
-    first, second = post(organization.user, mine), post(organization.user, mine, again)
+    first, second = post(shared_organization.user, mine), post(shared_organization.user, mine, again)
     assert statuses(first, second) == [CREATED, CREATED_BEFORE], second.text
     assert essence(first) == essence(second)
 
@@ -169,7 +169,10 @@ def test_same_request_written_differently(organization: Organization, again: dic
 def assert_refused_as_reused(answer: httpx.Response, *differs: str) -> None:
     """It names what differs, and tells nothing else."""
     problem = assert_problem(answer, "idempotency-key-reused")
-    assert problem["detail"] == f"This idempotency key was used for a request with another {', '.join(differs)}."
+    words = {"target": "event", "payload": "body or If-Match"}
+    parts = ", ".join(words.get(part, part) for part in differs)
+    expected = f"This idempotency key was used for a request with another {parts}. Use a new key for a new request."
+    assert problem["detail"] == expected
     assert {"idempotency-status", "etag", "location"}.isdisjoint(answer.headers)
 
 
@@ -316,10 +319,10 @@ def test_refusal_by_state_is_kept(board: Board, organization: Organization) -> N
 
 
 @pytest.mark.parametrize("name", [name for name in WRITES if name != "create"])
-def test_not_found_is_kept(organization: Organization, name: str) -> None:
+def test_not_found_is_kept(shared_organization: Organization, name: str) -> None:
     """Nothing was there to do it to."""
     id_, mine = str(uuid4()), key()
-    first, second = (WRITES[name].send(organization.admin.http, id_, key=mine) for _ in range(2))
+    first, second = (WRITES[name].send(shared_organization.admin.http, id_, key=mine) for _ in range(2))
     assert statuses(first, second) == [(404, "executed"), (404, "replayed")]
     assert essence(first) == essence(second)
     assert_problem(second, "not-found")
@@ -336,9 +339,9 @@ def test_not_visible_is_kept(organization: Organization) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in WRITES if name != "create"])
-def test_changed_event_is_kept(board: Board, organization: Organization, name: str) -> None:
+def test_changed_event_is_kept(board: Board, shared_organization: Organization, name: str) -> None:
     """A condition that didn't hold doesn't begin to hold."""
-    write, admin, mine = WRITES[name], organization.admin, key()
+    write, admin, mine = WRITES[name], shared_organization.admin, key()
     id_ = write.event(board, admin)
     first = write.send(admin.http, id_, key=mine, if_match='"2"')
     assert admin.http.patch(f"/events/{id_}", json={"title": "Version two"}).json()["version"] == 2
@@ -546,9 +549,9 @@ def fate(member: Member, given: str) -> dict[str, Any]:
 
 
 @each_write
-def test_key_of_a_write(board: Board, organization: Organization, name: str) -> None:
+def test_key_of_a_write(board: Board, shared_organization: Organization, name: str) -> None:
     """Status, time, operation, resource and correlation id, as they were when it ran first."""
-    write, admin, mine = WRITES[name], organization.admin, key()
+    write, admin, mine = WRITES[name], shared_organization.admin, key()
     event_id = write.event(board, admin)
     assert fate(admin, mine) == {"key": mine, "state": "unknown"}
     answer = write.send(admin.http, event_id, key=mine, x_correlation_id="the-first")

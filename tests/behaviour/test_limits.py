@@ -1,15 +1,10 @@
-"""Limits over HTTP, with two of the processes that clients reach.
-
-What a test calls an address is what the trusted proxy, which is the test, says of it.
-"""
+"""Limits over HTTP, with two of the processes that clients reach."""
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -18,66 +13,16 @@ import pytest
 from eventboard.modules.auth.limits import key_of
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, PASSWORD, Board, Member, Organization
+from tests.support.faces import NARROW, OFF, WRONG, Faces, at_once, near, next_address, statuses, two_faces
 from tests.support.problems import assert_problem
 from tests.support.processes import serving
 from tests.support.redis import RedisServer, needs_redis, redis_server
 from tests.support.services import free_port
-from tests.support.shapes import ALL, deployed
-
-NARROW = {
-    "SERVER_TRUSTED_PROXIES": "127.0.0.1",
-    "LIMITS_LOGIN_BY_ADDRESS": "20",
-    "LIMITS_LOGIN_FAILURES": "4",
-    "LIMITS_LOGIN_FAILURES_BY_ACCOUNT": "6",
-    "LIMITS_SIGNUP_BY_ADDRESS": "3",
-    "LIMITS_SIGNUP_BY_ACCOUNT": "2",
-    "LIMITS_REFRESH_BY_ADDRESS": "5",
-    "LIMITS_REFRESH_BY_ACCOUNT": "3",
-    "LIMITS_REQUESTS": "40",
-    "LIMITS_BLOCK": "5",
-    # More log-ins at once than threads and queue would take is another refusal.
-    "PASSWORDS_QUEUE": "200",
-}
-OFF = {name: "0" for name, most in NARROW.items() if "_BY_" in name or name.endswith(("FAILURES", "REQUESTS"))}
-WRONG = "not the password"
-_addresses = itertools.count(1)
-
-
-class Faces:
-    """Two processes that clients reach, on one database."""
-
-    def __init__(self, boards: Sequence[Board]) -> None:
-        self._turns = itertools.cycle(boards)
-        self.boards = boards
-        self.organization: Organization
-
-    def age(self) -> None:
-        """As if each window had ended; what is remembered is forgotten, too."""
-        self.boards[0].sql("UPDATE auth.counters SET ends_at = now()")
-
-    def post(self, path: str, body: dict[str, Any], address: str) -> httpx.Response:
-        """To either, in turn."""
-        return next(self._turns).client().post(path, json=body, headers={"x-forwarded-for": address})
-
-    def log_in(self, email: str, address: str, password: str = PASSWORD) -> httpx.Response:
-        return self.post("/auth/login", {"email": email, "password": password}, address)
 
 
 @pytest.fixture(scope="module")
 def both(shape: str, cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
-    """A shape with a second process of those that clients reach."""
-    public = next(target for target in shape.split("+") if target == ALL or "gateway" in target)
-    folder = tmp_path_factory.mktemp("limits")
-    with (
-        clusters.database(cluster_url) as url,
-        deployed(f"{public}+{shape}", url, folder, **NARROW) as deployment,
-        ExitStack() as stack,
-    ):
-        boards = [Board(deployment.processes[name].url, url) for name in (public, f"{public} 2")]
-        for board in boards:
-            stack.callback(board.close)
-        faces = Faces(boards)
-        faces.organization = boards[0].organization()
+    with two_faces(shape, cluster_url, tmp_path_factory.mktemp("limits")) as faces:
         yield faces
 
 
@@ -90,21 +35,7 @@ def faces(both: Faces) -> Faces:
 @pytest.fixture
 def address() -> str:
     """Of a network that no other test has; `near` gives others of it."""
-    return f"198.51.{next(_addresses)}.1"
-
-
-def near(address: str, number: int = 0) -> str:
-    return f"{address.rpartition('.')[0]}.{number + 2}"
-
-
-def at_once(calls: Sequence[Callable[[], httpx.Response]]) -> list[httpx.Response]:
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
-
-
-def statuses(answers: Sequence[httpx.Response]) -> dict[int, int]:
-    found = [answer.status_code for answer in answers]
-    return {status: found.count(status) for status in set(found)}
+    return next_address()
 
 
 def test_log_ins_of_one_address(faces: Faces, address: str) -> None:
@@ -114,7 +45,10 @@ def test_log_ins_of_one_address(faces: Faces, address: str) -> None:
         assert faces.log_in(email, address).status_code == 200
     refused = faces.log_in(email, address)
     assert_problem(refused, "too-many-requests")
-    assert refused.json()["detail"] == "The limit login-by-address is used up: 20 in 60 s."
+    assert (
+        refused.json()["detail"]
+        == "The limit login-by-address is used up: 20 in 60 s. Retry-After says when to try again."
+    )
     assert 0 < int(refused.headers["retry-after"]) <= 60
     assert faces.log_in(email, near(address)).status_code == 200
     faces.age()
@@ -137,7 +71,10 @@ def test_wrong_passwords(faces: Faces, address: str, known: bool) -> None:
     assert statuses(at_once([lambda: faces.log_in(email, address, WRONG)] * 12)) == {401: 4, 429: 8}
     refused = faces.log_in(email, address)
     assert_problem(refused, "too-many-requests")
-    assert refused.json()["detail"] == "The limit login-failures is used up: 4 in 900 s."
+    assert (
+        refused.json()["detail"]
+        == "The limit login-failures is used up: 4 in 900 s. Retry-After says when to try again."
+    )
     assert 0 < int(refused.headers["retry-after"]) <= 900
     assert faces.log_in(email, near(address)).status_code == (200 if known else 401)
     faces.age()
@@ -159,7 +96,10 @@ def test_many_addresses_try_one_account(faces: Faces, address: str) -> None:
     strangers = [partial(faces.log_in, email, near(address, number), WRONG) for number in range(10)]
     assert statuses(at_once(strangers)) == {401: 6, 429: 4}
     refused = faces.log_in(email, near(address, 10))
-    assert refused.json()["detail"] == "The limit login-failures-by-account is used up: 6 in 3600 s."
+    assert (
+        refused.json()["detail"]
+        == "The limit login-failures-by-account is used up: 6 in 3600 s. Retry-After says when to try again."
+    )
     assert refused.headers["ratelimit"].count('"login-failures-by-account";r=0;t=') == 1
     assert faces.log_in(email, address).status_code == 200
     # There, wrong ones are counted as ever.
@@ -176,7 +116,10 @@ def test_present_password(faces: Faces) -> None:
     assert statuses([change(WRONG) for _ in range(4)]) == {403: 4}
     refused = change(PASSWORD)
     assert_problem(refused, "too-many-requests")
-    assert refused.json()["detail"] == "The limit password-failures is used up: 4 in 900 s."
+    assert (
+        refused.json()["detail"]
+        == "The limit password-failures is used up: 4 in 900 s. Retry-After says when to try again."
+    )
     faces.age()
     assert change(PASSWORD).status_code == 204
 

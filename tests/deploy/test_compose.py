@@ -18,14 +18,14 @@ import httpx
 import pytest
 import yaml
 
-from eventboard.local.postgres import SUPERUSER, Postgres
-from eventboard.settings import ADMIN_ABOVE, PORTS
+from eventboard.dev.postgres import Postgres
+from eventboard.settings import PORTS
 from tests.support import cluster as clusters
+from tests.support.installation import MOUNTED, make_accounts, make_secrets
 from tests.support.processes import PATIENCE, Process, patiently, spawned, until_said
 from tests.support.services import free_port
 
 ROOT = Path(__file__).parents[2]
-MOUNTED = "/run/secrets"
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 OURS = ("gateway", "auth", "events", "monolith", "migrate")
 
@@ -70,8 +70,9 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_profiles(services: dict[str, dict[str, Any]]) -> None:
-    """One profile for three processes, one for a single process; the database and its migration are for both."""
+    """One profile for three processes, one for a single process; edge, database and migration are for both."""
     assert {name: service.get("profiles") for name, service in services.items()} == {
+        "edge": None,
         "gateway": ["services"],
         "auth": ["services"],
         "events": ["services"],
@@ -84,7 +85,7 @@ def test_profiles(services: dict[str, dict[str, Any]]) -> None:
 def test_published(services: dict[str, dict[str, Any]]) -> None:
     """Only what faces the public is published; a service with a host's port, or a name of its own, can't be scaled."""
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"gateway": ["3000:3000"], "monolith": ["3000:3000"]}
+    assert published == {"edge": ["3000:3000"]}
     assert services["auth"]["expose"] == [str(PORTS["auth"])]
     assert services["events"]["expose"] == [str(PORTS["events"])]
     assert not [name for name, service in services.items() if "container_name" in service]
@@ -93,7 +94,8 @@ def test_published(services: dict[str, dict[str, Any]]) -> None:
 def test_one_image(services: dict[str, dict[str, Any]]) -> None:
     """The image is named once, and every role is a command of it."""
     text = (ROOT / "compose.yaml").read_text()
-    assert re.findall(r"^ *image: (.*)$", text, re.MULTILINE) == ["${IMAGE:-eventboard:local}", "postgres:16-alpine"]
+    images = re.findall(r"^ *image: (.*)$", text, re.MULTILINE)
+    assert images == ["${IMAGE:-eventboard:local}", "haproxy:3.2-alpine", "postgres:16-alpine"]
     assert {(service["image"], service["build"]) for service in (services[name] for name in OURS)} == {
         ("eventboard:local", ".")
     }
@@ -135,6 +137,20 @@ def test_database_out_of_reach(compose: dict[str, Any]) -> None:
     assert compose["services"]["postgres"]["networks"] == ["database"]
 
 
+def test_edge(compose: dict[str, Any]) -> None:
+    """It alone is beside what it stands in front of, on a network that the gateway believes."""
+    services, network = compose["services"], compose["networks"]["edge"]["ipam"]["config"][0]["subnet"]
+    on_it = {name for name, service in services.items() if "edge" in service.get("networks", [])}
+    assert on_it == {"edge", "gateway", "monolith"}
+    for name in ("gateway", "monolith"):
+        assert services[name]["networks"]["edge"] == {"aliases": ["api"]}
+        assert services[name]["environment"]["EVENTBOARD_SERVER_TRUSTED_PROXIES"].split() == [network]
+    configuration = services["edge"]["volumes"][0].split(":")[0]
+    assert "server-template gateway 1-10 api:3000" in (ROOT / configuration).read_text()
+    assert services["edge"]["read_only"] is True
+    assert services["edge"]["cap_drop"] == ["ALL"]
+
+
 def test_no_secrets_made() -> None:
     """Nothing has a default that production would take: without them, one line says what to do."""
     with pytest.raises(KeyError, match=r"make the secrets first: deploy/secrets\.sh"):
@@ -144,7 +160,7 @@ def test_no_secrets_made() -> None:
 def test_who_holds_which_secret(compose: dict[str, Any]) -> None:
     """Each service is given the secrets that its settings name, and those are all."""
     services = compose["services"]
-    assert {name: set(service["secrets"]) for name, service in services.items()} == SECRETS
+    assert {name: set(service["secrets"]) for name, service in services.items() if "secrets" in service} == SECRETS
     assert compose["secrets"] == {name: {"file": f"./secrets/{name}"} for name in set().union(*SECRETS.values())}
     for name in OURS:
         files = {
@@ -162,9 +178,11 @@ def test_who_holds_which_secret(compose: dict[str, Any]) -> None:
     }
     assert open_values == {
         ("EVENTBOARD_ENVIRONMENT", "production"),
-        ("EVENTBOARD_TRACING_ENDPOINT", ""),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+        ("EVENTBOARD_SERVER_PUBLIC_URL", ""),
         ("EVENTBOARD_PEERS_AUTH", "http://auth:3001"),
         ("EVENTBOARD_PEERS_EVENTS", "http://events:3002"),
+        ("EVENTBOARD_SERVER_TRUSTED_PROXIES", "10.213.57.0/24 "),
     }
 
 
@@ -204,8 +222,8 @@ def test_final_stage(stages: list[str]) -> None:
         'CMD ["serve"]',
     ]
     assert "EVENTBOARD_ENVIRONMENT=production" in stages[-1]
-    ports = [*PORTS.values(), *(port + ADMIN_ABOVE for port in PORTS.values())]
-    assert f"EXPOSE {' '.join(map(str, ports))}" in lines
+    # Not the operators' ports: what is exposed is published by `docker run -P`.
+    assert [line for line in lines if line.startswith("EXPOSE")] == [f"EXPOSE {' '.join(map(str, PORTS.values()))}"]
     assert {stage.split()[1] for stage in stages} == {"python:3.13-slim", "python", "build"}
 
 
@@ -266,9 +284,7 @@ def _files(folder: Path) -> set[str]:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A folder in which deploy/secrets.sh has run."""
-    (tmp_path / "deploy").mkdir()
-    script = shutil.copy(ROOT / "deploy" / "secrets.sh", tmp_path / "deploy")
-    subprocess.run([script], check=True, stdout=subprocess.DEVNULL)
+    make_secrets(tmp_path)
     return tmp_path
 
 
@@ -375,7 +391,7 @@ class Composed:
         how, program, *arguments = self._services[name]["healthcheck"]["test"]
         assert how == "CMD"
         if name == "postgres":
-            directory = self._postgres.data / "pgdata"
+            directory = self._postgres.socket
             return [
                 str(self._postgres.bin / program),
                 *(text.replace("127.0.0.1", str(directory)) for text in arguments),
@@ -393,18 +409,10 @@ class Composed:
 def postgres(made: Path) -> Iterator[Postgres]:
     """As the image leaves it: a new cluster that asks for passwords, with the accounts of deploy/postgres/roles.sh."""
     with clusters.postgres() as server:
-        environ = {**os.environ, "PGHOST": str(server.data / "pgdata"), "PGPORT": "5432", "POSTGRES_DB": "eventboard"}
-        environ |= {"PATH": f"{server.bin}:{os.environ['PATH']}", "POSTGRES_USER": SUPERUSER}
-        subprocess.run(["createdb", "-U", SUPERUSER, "eventboard"], env=environ, check=True)
-        script = (ROOT / "deploy" / "postgres" / "roles.sh").read_text().replace(MOUNTED, str(made / "secrets"))
-        subprocess.run(["sh", "-s"], env=environ, input=script, text=True, check=True)
-        rules = server.data / "pgdata" / "pg_hba.conf"
-        rules.write_text(f"local all {SUPERUSER} trust\nlocal all all scram-sha-256\n")
-        reload = ["psql", "-qAt", "-U", SUPERUSER, "-d", "eventboard", "-c", "SELECT pg_reload_conf()"]
-        subprocess.run(reload, env=environ, check=True, stdout=subprocess.DEVNULL)
+        make_accounts(server, made / "secrets", rule="local all all scram-sha-256")
         for secret in (made / "secrets").glob("database-*-url"):
             secret.chmod(0o644)
-            there = f"@/eventboard?host={server.data / 'pgdata'}&port=5432"
+            there = f"@/eventboard?host={server.socket}&port=5432"
             secret.write_text(secret.read_text().replace("@postgres:5432/eventboard", there))
         yield server
 
@@ -439,7 +447,6 @@ async def test_up_and_down(composed: Composed, made: Path, postgres: Postgres) -
     assert await _seen(composed.url("gateway"), token, search="go") == []
     invitation = await _invite(composed.url("gateway"), token)
     until_said(composed.processes["auth"], "no mail is sent")
-    assert not [name for name, process in composed.processes.items() if invitation in process.output], "no log has it"
 
     superuser = await asyncpg.connect(postgres.url("eventboard"))
     try:
@@ -471,6 +478,7 @@ async def test_up_and_down(composed: Composed, made: Path, postgres: Postgres) -
         await asyncpg.connect(auth.replace("login:", "login:x"))
 
     assert set(composed.stop().values()) == {0}
+    assert not [name for name, process in composed.processes.items() if invitation in process.output], "no log has it"
 
 
 async def _sign_up(url: str) -> str:
@@ -506,7 +514,6 @@ async def _swept(process: Process, superuser: asyncpg.Connection) -> None:
     for _ in patiently(process):
         if not await superuser.fetchval("SELECT count(*) FROM events.idempotency_keys"):
             return
-    raise AssertionError(process.output)
 
 
 async def _seen(url: str, token: str, **query: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from eventboard import migrations
+from eventboard.db import migrations
 from tests.faults.conftest import SMALL
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.lasting import Lasting, lasting

@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
-from eventboard import migrations
+from eventboard.db import migrations
 from tests.support.board import Board, Member
 from tests.support.lasting import Lasting, lasting
 from tests.support.processes import PATIENCE, until_ready

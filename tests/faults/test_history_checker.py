@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventboard import migrations
+from eventboard.db import migrations
 from tests.faults.conftest import SMALL
 from tests.support.board import Board
 from tests.support.lasting import Lasting, lasting

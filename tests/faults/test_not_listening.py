@@ -14,7 +14,7 @@ from tests.support import cluster as clusters
 from tests.support.board import EVENT, Organization
 from tests.support.load import at_once, timed
 from tests.support.problems import assert_problem
-from tests.support.processes import Process, patiently
+from tests.support.processes import Process, logged_so_far, patiently
 from tests.support.services import Services, services
 
 # How far an attempt may be from the promised moment, beyond the jitter: two cores that others use, too. Before it, only
@@ -37,7 +37,7 @@ def three(promised: Services) -> Iterator[Services]:
 def attempts(gateway: Process, answer: httpx.Response) -> list[float]:
     """When each attempt was made, in seconds from the first: no socket sees a connection that nobody accepts."""
     found, first = [0.0], None
-    for line in gateway.output.splitlines():
+    for line in logged_so_far(gateway).splitlines():
         if answer.headers["x-correlation-id"] not in line:
             continue
         at = datetime.strptime(line.split()[0], "%H:%M:%S.%f")  # noqa: DTZ007 - differences alone count

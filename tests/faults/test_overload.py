@@ -1,5 +1,6 @@
 """More requests than a process holds: those too many are told at once to come back, and health is answered still."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -58,3 +59,20 @@ def test_one_too_many(full: tuple[Service, Board]) -> None:
         assert call.answer.headers["retry-after"] == "1"
     assert median(call.seconds for call in refused) < AT_ONCE
     assert write().status_code == 201
+
+
+def test_full_and_stuck(full: tuple[Service, Board]) -> None:
+    """A process of which no request has ended for 5 s isn't ready, until one ends."""
+    service, board = full
+    user = board.organization().user
+    with ThreadPoolExecutor(MOST) as pool, httpx.Client(base_url=service.url) as prober:
+        with locked(board.database_url):
+            held = [pool.submit(user.http.post, "/events", json=EVENT) for _ in range(MOST)]
+            end = time.monotonic() + 9
+            while prober.get("/health/ready").status_code == 200:
+                assert time.monotonic() < end
+                time.sleep(0.1)  # between two looks at another process
+            assert prober.get("/health/live").status_code == 200
+            assert not any(write.done() for write in held)
+        assert [write.result().status_code for write in held] == [201] * MOST
+        assert prober.get("/health/ready").status_code == 200

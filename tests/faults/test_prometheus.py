@@ -71,11 +71,11 @@ def test_day_of_an_operator(three: Services, board: Board, organization: Organiz
         watcher.until_over("EventBoardPoolExhausted", "EventBoardDeadlines")
 
         with three.auth.frozen():
-            watcher.until_firing("EventBoardStandingUnanswered")
+            watcher.until_firing("EventBoardSessionChecksUnanswered")
         three.events.kill()
         watcher.until_firing("EventBoardDown")
         three.events.start()
-        watcher.until_over("EventBoardDown", "EventBoardStandingUnanswered")
+        watcher.until_over("EventBoardDown", "EventBoardSessionChecksUnanswered")
     empty = [f"{panel}: {expression}" for panel, expression in _panels() if not watcher.query(expression, since=begun)]
     assert not empty, "\n".join(empty)
 
@@ -128,8 +128,8 @@ def _locked(database_url: str, *, again: bool) -> Iterator[None]:
 def _panels() -> Iterator[tuple[str, str]]:
     """Every query of the dashboard that is Prometheus' to answer, as Grafana would send it."""
     dashboard: dict[str, Any] = json.loads((HERE / "grafana" / "dashboards" / "eventboard.json").read_text())
-    notes = dashboard["annotations"]["list"]
-    asked = [*dashboard["panels"], *({**note, "title": note["name"], "targets": [note]} for note in notes)]
+    log_fields = dashboard["annotations"]["list"]
+    asked = [*dashboard["panels"], *({**note, "title": note["name"], "targets": [note]} for note in log_fields)]
     for panel in asked:
         if panel.get("datasource", {}).get("uid") == "prometheus":
             for target in panel["targets"]:

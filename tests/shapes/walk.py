@@ -18,9 +18,10 @@ import jwt
 from argon2 import PasswordHasher
 
 from eventboard.modules.auth.limits import key_of
-from tests.behaviour.test_problems import BODIES, NO_JSON, NO_OBJECT, WRONG_VALUES
+from tests.behaviour.test_bodies import NO_JSON, NO_OBJECT, WRONG_VALUES
 from tests.shapes.recording import Exchange, Player, Recording
 from tests.support.board import EVENT, PASSWORD, Board, Member
+from tests.support.bodies import BODIES
 from tests.support.holding import holding
 from tests.support.proxy import Proxy
 from tests.support.shapes import Deployment

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from eventboard import migrations
-from eventboard.local.postgres import Postgres, start
+from eventboard.db import migrations
+from eventboard.dev.postgres import Postgres, start
 
 TEMPLATE = "eventboard_template"
 

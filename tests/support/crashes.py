@@ -15,13 +15,15 @@ from tests.support.processes import PATIENCE, until_ready
 from tests.support.shapes import Deployment, deployed
 from tests.support.writes import WRITES, essence, happened, statuses
 
-# How many points a write with a key has: before, in the middle of and after each statement (begin and look up the key,
-# read the event where there is one, write, keep the outcome and commit), and around both parts of the answer.
-POINTS = {name: 3 * (3 if write.state is None else 4) + 2 * 2 for name, write in WRITES.items()}
+# How many points a write with a key has: before, in the middle of and after each statement (begin, scope and lock, look
+# up the key, read the event where there is one, write, keep the outcome, commit), and around both parts of the answer.
+POINTS = {name: 3 * (6 if write.state is None else 7) + 2 * 2 for name, write in WRITES.items()}
 # A process without statements: around both parts of the answer.
 POINTS_OF_AN_ANSWER = 2 * 2
 
 LAUNCHER = ("-m", "tests.support.crashing")
+# What is stored already is read now and then, by statements that are no part of a write.
+WITHOUT_QUOTAS = {"QUOTAS_BYTES_BY_ORGANIZATION": "0", "QUOTAS_KEYS_BY_USER": "0"}
 
 
 @dataclass
@@ -83,7 +85,8 @@ class Crashes:
 
 @contextmanager
 def crashes(shape: str, database_url: str, folder: Path, **settings: str) -> Iterator[Crashes]:
-    with deployed(shape, database_url, folder, program=LAUNCHER, TEST_CRASHES=str(folder), **settings) as found:
+    settings = {**WITHOUT_QUOTAS, **settings, "TEST_CRASHES": str(folder)}
+    with deployed(shape, database_url, folder, program=LAUNCHER, **settings) as found:
         board = Board(found.public.url, database_url)
         yield Crashes(found, board, board.organization(), folder)
         board.close()

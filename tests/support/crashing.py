@@ -20,10 +20,9 @@ import asyncpg
 
 # All that the program needs, so that its processes are forked and begin at once.
 import eventboard.app
-import eventboard.server
-import eventboard.workers  # noqa: F401 - only imported
+import eventboard.web.server  # noqa: F401 - only imported
 from eventboard.cli import main
-from eventboard.platform.web import Front
+from eventboard.web.request_context import RequestContextMiddleware
 from tests.support.services import free_port
 
 FOLDER = Path(os.environ.pop("EVENTBOARD_TEST_CRASHES"))
@@ -84,7 +83,7 @@ def _statement(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
 
 
 def _application(call: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    async def crashing(front: Front, scope: Any, receive: Any, send: Any) -> None:
+    async def crashing(front: RequestContextMiddleware, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await call(front, scope, receive, send)
             return
@@ -124,5 +123,5 @@ def _supervise() -> int:
 if __name__ == "__main__":
     for name in STATEMENTS:
         setattr(asyncpg.Connection, name, _statement(getattr(asyncpg.Connection, name)))
-    Front.__call__ = _application(Front.__call__)  # type: ignore[assignment, method-assign]  # what this file is for
+    RequestContextMiddleware.__call__ = _application(RequestContextMiddleware.__call__)  # type: ignore[assignment, method-assign]  # what this file is for
     sys.exit(_supervise())

@@ -17,7 +17,7 @@ class Watching:
     """Sees what is imported, and finds nothing itself."""
 
     def find_spec(self, name: str, *_: Any) -> None:
-        if name == "eventboard.server":
+        if name == "eventboard.web.server":
             Dying()
 
 

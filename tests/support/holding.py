@@ -20,13 +20,27 @@ class Holder:
 
     def until_waited_for(self, waiting: int = 1) -> None:
         """Returns once so many others wait for what it holds."""
-        end = time.monotonic() + PATIENCE
-        statement = (
+        self._until(
             "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            " WHERE datname = current_database() AND pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+            waiting,
         )
+
+    def until_in_line(self, waiting: int) -> None:
+        """Returns once so many wait for what it holds, or for somebody who does."""
+        self._until(
+            "WITH RECURSIVE line (pid) AS (SELECT pg_backend_pid() UNION SELECT activity.pid FROM pg_stat_activity"
+            " AS activity JOIN line ON line.pid = ANY (pg_blocking_pids(activity.pid)))"
+            " SELECT count(*) - 1 FROM line",
+            waiting,
+        )
+
+    def _until(self, counting: str, waiting: int) -> None:
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if self._runner.run(self._connection.fetchval(statement)) >= waiting:
+            # In a transaction pg_stat_activity stays as it was first read.
+            self._runner.run(self._connection.execute("SELECT pg_stat_clear_snapshot()"))
+            if self._runner.run(self._connection.fetchval(counting)) >= waiting:
                 return
             time.sleep(0.01)  # between two looks at other processes, which can't call back
         raise AssertionError(f"nobody waited for it: {waiting} should")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from eventboard.identity.access_tokens import PublicKeys
 from eventboard.modules.auth.keys import SigningKey, signing_key
-from eventboard.platform.identity import PublicKeys
 
 
 class OneKey:

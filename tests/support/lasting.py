@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventboard.local import postgres
+from eventboard.dev import postgres
 from tests.support.cluster import public_folder
 
 

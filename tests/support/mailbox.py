@@ -74,8 +74,8 @@ class Mailbox:
 
 
 @asynccontextmanager
-async def mailbox(tls: ssl.SSLContext | None = None) -> AsyncIterator[Mailbox]:
-    """In this loop, on a free port. With `tls` it wants STARTTLS, and a log-in."""
+async def mailbox(tls: ssl.SSLContext | None = None, *, international: bool = True) -> AsyncIterator[Mailbox]:
+    """In this loop, on a free port. With `tls` it wants STARTTLS, and a log-in. `international`: it has SMTPUTF8."""
     box = Mailbox()
     wanted = tls is not None
     connections: set[SMTP] = set()
@@ -83,7 +83,7 @@ async def mailbox(tls: ssl.SSLContext | None = None) -> AsyncIterator[Mailbox]:
     def connected() -> SMTP:
         connection = SMTP(
             box,
-            enable_SMTPUTF8=True,
+            enable_SMTPUTF8=international,
             tls_context=tls,
             require_starttls=wanted,
             auth_required=wanted,

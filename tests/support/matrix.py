@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import httpx
 
+from eventboard.identity.access_tokens import Role
 from eventboard.modules.events.contract import Action, Status
-from eventboard.platform.identity import Role
 from tests.support.board import EVENT, Board, Member, Organization
 from tests.support.problems import assert_problem
 

@@ -1,30 +1,36 @@
 """What `/metrics` tells, read as Prometheus reads it, and what a test makes of it."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.processes import Process, admin_of
 
-_LINE = re.compile(r"(?P<series>[a-zA-Z_:][a-zA-Z0-9_:]*(?:\{.*\})?) (?P<value>\S+)")
-
 Numbers = dict[str, float]
+
+# What processes ask each other at times of their own: keys, sessions, blocks of a limit.
+BACKGROUND = ("auth.keys", "auth.validateUser", "auth.lease")
 
 
 def parsed(text: str) -> Numbers:
-    """Each series, as it is written, and its value. A line that is none of the format's is an error."""
+    """Each series, with its labels in order, and its value. A label without a value is as none at all."""
     numbers: Numbers = {}
-    for line in text.splitlines():
-        if line.startswith(("# HELP ", "# TYPE ")):
-            continue
-        found = _LINE.fullmatch(line)
-        assert found, line
-        assert found["series"] not in numbers, line
-        numbers[found["series"]] = float(found["value"])
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            numbers[series_of(sample.name, **sample.labels)] = sample.value
     return numbers
+
+
+def series_of(name: str, **labels: str) -> str:
+    pairs = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()) if value)
+    return f"{name}{{{pairs}}}" if pairs else name
+
+
+def foreground(numbers: Numbers) -> Numbers:
+    return {series: value for series, value in numbers.items() if not any(each in series for each in BACKGROUND)}
 
 
 def scraped(*processes: Process) -> Numbers:
@@ -46,8 +52,8 @@ class Moves:
     moved: Numbers = field(default_factory=dict)
 
     def of(self, *families: str) -> Numbers:
-        """Of these families alone, by series."""
-        return {series: by for series, by in self.moved.items() if series.partition("{")[0] in families}
+        """Of these families alone, by series, without what processes ask each other in the background."""
+        return {series: by for series, by in foreground(self.moved).items() if series.partition("{")[0] in families}
 
 
 @contextmanager

@@ -68,8 +68,8 @@ class Model:
         known = self.keys.get((request.member, request.key or ""))
         if known is not None:
             first, answer = known
-            names = ("operation", "target", "payload")
-            differs = tuple(name for name in names if getattr(first, name) != getattr(request, name))
+            parts = {"operation": "operation", "target": "event", "payload": "body or If-Match"}
+            differs = tuple(word for part, word in parts.items() if getattr(first, part) != getattr(request, part))
             if differs:
                 return Answer(422, differs=differs)
             return replace(answer, key_status="replayed") if self._may(request) else Answer(403)

@@ -13,6 +13,7 @@ STATUS = {
     "forbidden": 403,
     "not-found": 404,
     "method-not-allowed": 405,
+    "request-timeout": 408,
     "too-large": 413,
     "unsupported-media-type": 415,
     "invalid-idempotency-key": 400,
@@ -22,8 +23,11 @@ STATUS = {
     "request-in-progress": 409,
     "version-changed": 412,
     "idempotency-key-reused": 422,
+    "search-too-broad": 422,
+    "quota-exceeded": 403,
     "too-many-requests": 429,
     "internal": 500,
+    "answer-too-large": 500,
     "not-implemented": 501,
     "unavailable": 503,
     "deadline-exceeded": 504,
@@ -48,6 +52,8 @@ def assert_problem(answer: httpx.Response, code: str, *pointers: str) -> dict[st
     elif code == "too-many-requests":
         assert problem["retryable"], "nothing was done"
         assert int(answer.headers["retry-after"]) >= 1
+    elif code == "request-timeout":
+        assert problem["retryable"], "it wasn't even here"
     elif answer.status_code < 500:
         assert not problem["retryable"], "the same request would meet the same refusal"
     if answer.status_code == 401:
@@ -55,6 +61,7 @@ def assert_problem(answer: httpx.Response, code: str, *pointers: str) -> dict[st
     for error in problem.get("errors", []):
         assert error.keys() == {"pointer", "detail"}
         assert error["detail"]
+        assert "`" not in error["detail"], "in words of Python"
     if pointers:
         assert sorted(error["pointer"] for error in problem["errors"]) == sorted(pointers)
     return problem

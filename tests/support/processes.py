@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 import httpx
 
-from eventboard.local.postgres import SUPERUSER
+from eventboard.dev.postgres import SUPERUSER
 from tests.support.canaries import DATABASE_PASSWORD, leaks
+from tests.support.forkserver import Forked, ForkServer
 
 # Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
 PATIENCE = 30.0
@@ -24,11 +27,16 @@ PATIENCE = 30.0
 _ADDRESS = r"https?://[\w.:\[\]]+"
 
 # Argon2 with little work: a test logs in in a millisecond. What the real parameters are worth is tested by itself.
-# And many tests at once ask one process: it has to keep the trace that one of them asks for.
+# And many tests at once ask one process: it has to keep the trace that one of them asks for. A test may call at once
+# more often than any one client does.
 QUICK = {
     "EVENTBOARD_PASSWORDS_MEMORY_KIB": "8",
     "EVENTBOARD_PASSWORDS_ITERATIONS": "1",
     "EVENTBOARD_TRACING_KEEP": "20000",
+    "EVENTBOARD_LIMITS_CALLS_BY_USER": "1000",
+    "EVENTBOARD_LIMITS_CALLS_BY_ORGANIZATION": "1000",
+    # Or a developer's own database would be found.
+    "EVENTBOARD_POSTGRES_DATA": "/no/such/folder",
 }
 
 
@@ -36,7 +44,7 @@ QUICK = {
 class Process:
     """A running `eventboard` process; `output` is all it has printed."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | Forked
     url: str
     _output: IO[bytes] = field(repr=False)
 
@@ -55,12 +63,18 @@ class Process:
 
 def environment(values: Mapping[str, str]) -> dict[str, str]:
     """This process's, without settings of its own. The database's account gets a password, so that it can leak."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBOARD_")}
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("EVENTBOARD_", "OTEL_"))}
     account, secret = f"://{SUPERUSER}@", f"://{SUPERUSER}:{DATABASE_PASSWORD}@"
     return {**mine, **QUICK, **{name: value.replace(account, secret) for name, value in values.items()}}
 
 
+# The program itself, executed: for tests of how a process starts.
 PROGRAM = ("-m", "eventboard")
+fork_server = cache(ForkServer)
+
+
+def _variable(name: str) -> str:
+    return name if name.startswith("OTEL_") else f"EVENTBOARD_{name}"
 
 
 def _secrets(settings: Mapping[str, str]) -> list[str]:
@@ -69,20 +83,13 @@ def _secrets(settings: Mapping[str, str]) -> list[str]:
 
 
 @contextmanager
-def spawned(*arguments: str, program: Sequence[str] = PROGRAM, **settings: str) -> Iterator[Process]:
-    """`eventboard <arguments>`, just started; `settings` are EVENTBOARD_ variables without that prefix.
+def spawned(*arguments: str, program: Sequence[str] | None = None, **settings: str) -> Iterator[Process]:
+    """`eventboard <arguments>`, just started; `settings` are EVENTBOARD_ variables without that prefix, or OTEL_ ones.
 
-    `program` is what Python runs in its place.
+    It is forked from a process that has imported the program, or executed: what Python runs is `program` then.
     """
     with tempfile.TemporaryFile() as output:
-        popen = subprocess.Popen(
-            [sys.executable, *program, *arguments],
-            env=environment({f"EVENTBOARD_{name}": value for name, value in settings.items()}),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # A Ctrl-C at the terminal is for the tests, which then end it.
-            start_new_session=True,
-        )
+        popen = _started(arguments, program, {_variable(name): value for name, value in settings.items()}, output)
         process = Process(popen, "", output)
         try:
             yield process
@@ -97,9 +104,25 @@ def spawned(*arguments: str, program: Sequence[str] = PROGRAM, **settings: str) 
         assert leaks(process.output, _secrets(settings)) == [], "it has printed a secret"
 
 
+def _started(
+    arguments: Sequence[str], program: Sequence[str] | None, variables: Mapping[str, str], output: IO[bytes]
+) -> subprocess.Popen[bytes] | Forked:
+    # OpenTelemetry reads this one while it is imported.
+    if program is None and "OTEL_PROPAGATORS" not in variables:
+        return fork_server().start(arguments, environment(variables), output.fileno())
+    return subprocess.Popen(
+        [sys.executable, *(program or PROGRAM), *arguments],
+        env=environment(variables),
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        # A Ctrl-C at the terminal is for the tests, which then end it.
+        start_new_session=True,
+    )
+
+
 @contextmanager
 def serving(
-    database_url: str, folder: Path, target: str = "all", *, program: Sequence[str] = PROGRAM, **settings: str
+    database_url: str, folder: Path, target: str = "all", *, program: Sequence[str] | None = None, **settings: str
 ) -> Iterator[Process]:
     """`eventboard serve` on a free port, ready; `program` and `settings` as for `spawned`."""
     values = {
@@ -131,14 +154,15 @@ def address_of(process: Process) -> str:
     for _ in patiently(process):
         if said := re.search(rf"listening on ({_ADDRESS})", process.output):
             return said[1]
-    raise AssertionError(process.output)
+    raise AssertionError
 
 
 def admin_of(process: Process) -> str:
-    """Where it answers operators; for a process that is known to listen."""
-    said = re.search(rf"for operators, on ({_ADDRESS})", process.output)
-    assert said, process.output
-    return said[1]
+    """Where it answers operators, from the same line."""
+    for _ in patiently(process):
+        if said := re.search(rf"for operators, on ({_ADDRESS})", process.output):
+            return said[1]
+    raise AssertionError
 
 
 def until_said(process: Process, text: str) -> None:
@@ -146,7 +170,27 @@ def until_said(process: Process, text: str) -> None:
     for _ in patiently(process):
         if text in process.output:
             return
-    raise AssertionError(process.output)
+
+
+def logged_so_far(process: Process) -> str:
+    """Its output with every line about what has happened until now: lines are written late, but in order.
+
+    For a process with a gateway.
+    """
+    correlation_id = uuid4().hex
+    httpx.get(f"{process.url}/nowhere", headers={"x-correlation-id": correlation_id})
+    until_said(process, correlation_id)
+    return process.output
+
+
+def until_it_hears(process: Process, number: int = signal.SIGTERM) -> None:
+    """Python takes some 30 ms until the first line of ours: before that the kernel ends it, as any process."""
+    status = Path(f"/proc/{process.popen.pid}/status")
+    # SIGINT has Python's own handler before it has ours, which comes with the last of the three.
+    for _ in patiently(process):
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        if all(int(caught.split()[1], 16) >> wanted - 1 & 1 for wanted in (number, signal.SIGHUP)):
+            return
 
 
 def until_ready(process: Process) -> None:
@@ -156,13 +200,14 @@ def until_ready(process: Process) -> None:
                 return
         except httpx.TransportError:
             continue
-    raise AssertionError(process.output)
 
 
 def patiently(process: Process) -> Iterator[None]:
+    """Goes on until the loop is left. Fails when that takes too long, or the process has ended."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if process.popen.poll() is not None:
             raise AssertionError(f"it ended with {process.popen.returncode}: {process.output}")
         yield
         time.sleep(0.01)  # between two looks at another process, which can't call back
+    raise AssertionError(f"it took longer than {PATIENCE:g} s: {process.output}")

@@ -26,6 +26,8 @@ class Proxy:
         self._open: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._cut_after = 0
+        # Connections that were accepted before this many others are swallowed.
+        self._swallowed = 0
         self.port = 0
         # How many answers are still to be lost.
         self.cuts = 0
@@ -57,6 +59,11 @@ class Proxy:
     def stall(self) -> None:
         """Connections are accepted, and nothing passes in either direction."""
         self._run(self._stall())
+
+    def swallow(self) -> int:
+        """Whoever is connected is not told that nothing passes any more; new connections work. Returns how many."""
+        self._swallowed = len(self.accepted)
+        return self.open
 
     def cut(self, *, times: int = 1, after: int = 0) -> None:
         """The next `times` answers are lost after so many bytes: the connection is reset."""
@@ -92,18 +99,18 @@ class Proxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted.append(time.monotonic())
-        task = self._loop.create_task(self._join(reader, writer))
+        task = self._loop.create_task(self._join(reader, writer, len(self.accepted)))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         writers = [writer]
         try:
             there_reader, there_writer = await self._connect()
             writers.append(there_writer)
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(self._carry(reader, there_writer))
-                ways.create_task(self._carry(there_reader, writer, answers=True))
+                ways.create_task(self._carry(reader, there_writer, number))
+                ways.create_task(self._carry(there_reader, writer, number, answers=True))
         except (OSError, ExceptionGroup):
             # Cut, or one side is gone: a reset tells the other one.
             pass
@@ -117,10 +124,12 @@ class Proxy:
         return await asyncio.open_connection(*self._target)
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, *, answers: bool = False
     ) -> None:
         while data := await reader.read(65536):
             await self._flowing.wait()
+            if number <= self._swallowed:
+                continue
             if answers:
                 await asyncio.sleep(self.delay)
                 if self.cuts:
@@ -131,6 +140,8 @@ class Proxy:
                     raise ConnectionResetError
             writer.write(data)
             await writer.drain()
+        if number <= self._swallowed:
+            return
         # What was written before the end arrives before it.
         writer.close()
         await writer.wait_closed()

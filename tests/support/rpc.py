@@ -3,16 +3,19 @@
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 from typing import Any, Protocol, TypeVar, cast
 
 import uvicorn
 from msgspec import Struct
 
-from eventboard.adapters.client import client
-from eventboard.adapters.http import HttpTransport
-from eventboard.adapters.resilience import BreakerPolicy, RetryPolicy
-from eventboard.platform.asgi import App
-from eventboard.platform.contract import Budget, Operation, operation, operations
+from eventboard.core.asgi import App
+from eventboard.core.contract import Budget, Operation, operation, operations
+from eventboard.rpc import codec
+from eventboard.rpc.breaker import BreakerPolicy
+from eventboard.rpc.client import client
+from eventboard.rpc.http import HttpTransport
+from eventboard.rpc.retries import RetryPolicy
 
 Contract = TypeVar("Contract")
 
@@ -92,9 +95,17 @@ def service_of(contract: type[Any], answer: Callable[[Operation, Any], Any]) -> 
 
 
 @asynccontextmanager
-async def listening(app: App) -> AsyncIterator[str]:
+async def listening(app: App, tls: SSLContext | None = None) -> AsyncIterator[str]:
     """The address of an application, which runs on uvicorn as in production."""
-    config = uvicorn.Config(cast("Any", app), log_config=None, access_log=False, server_header=False, lifespan="off")
+    config = uvicorn.Config(
+        cast("Any", app),
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ssl_context_factory=(lambda *_: tls) if tls is not None else None,
+    )
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
@@ -104,7 +115,8 @@ async def listening(app: App) -> AsyncIterator[str]:
         listener.setblocking(False)
         await server.startup([listener])
         try:
-            yield "http://127.0.0.1:{}".format(*listener.getsockname()[1:2])
+            scheme = "http" if tls is None else "https"
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             await server.shutdown([listener])
 
@@ -118,13 +130,26 @@ async def calling(
     retries: RetryPolicy = QUICK,
     breaker: BreakerPolicy = BREAKER,
     budget: float = 10,
+    max_answer: int = codec.LARGEST_ANSWER,
+    tls: SSLContext | None = None,
 ) -> AsyncIterator[tuple[Contract, HttpTransport]]:
     """A client of the contract, and the transport under it. `budget` is in seconds, for every call."""
+    budgets = {kind.value: budget for kind in Budget}
     transport = HttpTransport(
-        "desk", contract, origins, credential=credential, connect_timeout=1, retries=retries, breaker=breaker
+        "desk",
+        contract,
+        origins,
+        credential=credential,
+        connect_timeout=1,
+        keep_alive=4,
+        budgets=budgets,
+        retries=retries,
+        breaker=breaker,
+        max_answer=max_answer,
+        tls=tls,
     )
     await transport.open()
     try:
-        yield client(contract, transport, dict.fromkeys(Budget, budget)), transport
+        yield client(contract, transport, budgets), transport
     finally:
         await transport.close()

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import PROGRAM, Process, serving
+from tests.support.processes import Process, serving
 
 # A shape is named by its processes' targets.
 ALL = "all"
@@ -29,7 +29,7 @@ class Deployment:
 
 @contextmanager
 def deployed(
-    shape: str, database_url: str, folder: Path, *, program: Sequence[str] = PROGRAM, **settings: str
+    shape: str, database_url: str, folder: Path, *, program: Sequence[str] | None = None, **settings: str
 ) -> Iterator[Deployment]:
     """Every process of a shape, ready; `program` and `settings` as for `serving`, for each of them.
 

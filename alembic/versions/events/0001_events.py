@@ -14,8 +14,16 @@ NOW = sa.text("now()")
 def upgrade() -> None:
     # Both are trusted extensions: an owner of the database may create them. pg_trgm finds text inside text;
     # btree_gin lets the same index lead with the organization.
-    op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public")
-    op.execute("CREATE EXTENSION IF NOT EXISTS btree_gin WITH SCHEMA public")
+    # Where they are there already they may be in any schema, on the search path or not.
+    place = "public" if op.get_bind().scalar(sa.text("SELECT to_regnamespace('public') IS NOT NULL")) else "events"
+    op.execute(f"CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA {place}")
+    op.execute(f"CREATE EXTENSION IF NOT EXISTS btree_gin WITH SCHEMA {place}")
+    trigrams = op.get_bind().scalar(
+        sa.text(
+            "SELECT quote_ident(nspname) || '.gin_trgm_ops' FROM pg_extension"
+            " JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'pg_trgm'"
+        )
+    )
     op.create_table(
         "events",
         sa.Column("organization_id", sa.Uuid(), nullable=False),
@@ -58,12 +66,10 @@ def upgrade() -> None:
         schema="events",
         postgresql_where=sa.text("status IN ('DRAFT', 'REJECTED', 'SUBMITTED')"),
     )
-    op.create_index(
-        "ix_events_search",
-        "events",
-        ["organization_id", sa.text(r"(title || E'\x1f' || description) gin_trgm_ops")],
-        schema="events",
-        postgresql_using="gin",
+    # As it is: a schema's name in it may hold a colon, which would begin a parameter.
+    op.get_bind().exec_driver_sql(
+        "CREATE INDEX ix_events_search ON events.events USING gin"
+        rf" (organization_id, (title || E'\x1f' || description) {trigrams})"
     )
     op.create_table(
         "history",

@@ -13,25 +13,57 @@ SEARCHED = r"(title || E'\x1f' || description)"
 RETURNED = "organization_id, id, title, start_date, created_at, status, created_by_id"
 SET = "SET search_path = pg_catalog, pg_temp"
 
+# Managed databases keep extensions in a schema of their own.
+SEARCH_KEYS = """
+    DO $do$
+    BEGIN
+        EXECUTE format(
+            $$
+        CREATE OR REPLACE FUNCTION events.search_keys(organization uuid, content text) RETURNS text[]
+        LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+        AS $body$
+        DECLARE
+            number text := right(organization::text, 2);
+        BEGIN
+            RETURN string_to_array(number || array_to_string(%I.show_trgm(lower(content)), ',' || number), ',');
+        END
+        $body$
+            $$,
+            (SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'pg_trgm')
+        );
+    END
+    $do$
+"""
+# An index's function is called by whoever writes a row, and by whoever owns another function that calls it.
+MAY_USE_IT = """
+    DO $do$
+    DECLARE
+        place name := (
+            SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'pg_trgm'
+        );
+        role name;
+    BEGIN
+        FOR role IN
+            SELECT rolname FROM pg_roles WHERE rolname IN ('eventboard_events', 'eventboard_search', current_user)
+            AND NOT has_schema_privilege(oid, place::text, 'USAGE')
+        LOOP
+            EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', place, role);
+            IF NOT has_schema_privilege(role, place::text, 'USAGE') THEN
+                RAISE insufficient_privilege USING MESSAGE =
+                    format('role %s needs USAGE on schema %s, where pg_trgm is', role, place);
+            END IF;
+        END LOOP;
+    END
+    $do$
+"""
+
 
 def upgrade() -> None:
     # A key is a trigram behind one of 256 numbers, which an organization shares with few others: so it leads to hardly
     # anybody else's events, and yet organizations of a few events don't each have thousands of keys of their own. As
     # text, for `text[]` has what an index needs, and nobody but a superuser could make another kind. In lower case
     # before it is taken apart, as ILIKE compares: what is no letter in upper case may be one, or two, in lower case.
-    op.execute(
-        f"""
-        CREATE OR REPLACE FUNCTION events.search_keys(organization uuid, content text) RETURNS text[]
-        LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE {SET}
-        AS $$
-        DECLARE
-            number text := right(organization::text, 2);
-        BEGIN
-            RETURN string_to_array(number || array_to_string(public.show_trgm(lower(content)), ',' || number), ',');
-        END
-        $$
-        """
-    )
+    op.get_bind().exec_driver_sql(SEARCH_KEYS)
     # What each text with `part` in it has among its keys: not those of its edges, which are other ones inside of a
     # longer word. Both letters beside it make other ones, so what all three have in common is of `part` alone.
     #
@@ -62,6 +94,7 @@ def upgrade() -> None:
     for function in ("search_keys(uuid, text)", "wanted_keys(uuid, text)"):
         op.execute(f"REVOKE ALL ON FUNCTION events.{function} FROM PUBLIC")
     op.execute("GRANT EXECUTE ON FUNCTION events.search_keys(uuid, text) TO eventboard_events")
+    op.get_bind().exec_driver_sql(MAY_USE_IT)
     _make_index("ix_events_search_keys", rf'((events.search_keys(organization_id, {SEARCHED})) COLLATE "C")')
     # It has statistics of its own.
     op.execute("ANALYZE events.events")
@@ -99,7 +132,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _make_index("ix_events_search", f"(organization_id, {SEARCHED} public.gin_trgm_ops)")
+    place = op.get_bind().scalar(
+        sa.text(
+            "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
+            " WHERE extname = 'pg_trgm'"
+        )
+    )
+    _make_index("ix_events_search", f"(organization_id, {SEARCHED} {place}.gin_trgm_ops)")
     if _may_bypass():
         # As in 0004.
         _replace_search(
@@ -122,7 +161,8 @@ def _make_index(name: str, keys: str) -> None:
     """While everybody reads and writes; what one that was given up has left is in the way of the next."""
     with op.get_context().autocommit_block():
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS events.{name}")
-        op.execute(f"CREATE INDEX CONCURRENTLY {name} ON events.events USING gin {keys}")
+        # As it is: a schema's name in it may hold a colon, which would begin a parameter.
+        op.get_bind().exec_driver_sql(f"CREATE INDEX CONCURRENTLY {name} ON events.events USING gin {keys}")
 
 
 def _may_bypass() -> bool:

@@ -1,1 +1,1 @@
-"""The public face: HTTP in, contract calls out; sees contracts only."""
+"""The public HTTP API. It knows the modules by their contracts only."""

@@ -1,45 +1,81 @@
-"""The public face, put together."""
+"""The gateway's controllers and middleware, and what authentication needs."""
 
-from litestar import get
-from litestar.handlers import HTTPRouteHandler
-from litestar.response import Redirect
+from collections.abc import Sequence
+from functools import partial
 
-from eventboard.gateway.addresses import ClientAddress
-from eventboard.gateway.explorers import SWAGGER, explorer_routes
-from eventboard.gateway.guards import guard
-from eventboard.gateway.limits import UserLimit
-from eventboard.gateway.openapi import openapi_route
-from eventboard.gateway.pages import problem_pages
-from eventboard.gateway.routes.auth import auth_routes
-from eventboard.gateway.routes.events import event_routes
-from eventboard.gateway.routes.members import member_routes
+from litestar.datastructures import State
+from litestar.types import ControllerRouterHandler
+
+from eventboard.core.asgi import Middleware
+from eventboard.core.ip import Network
+from eventboard.gateway.authentication import Authentication
+from eventboard.gateway.client_address import ClientAddress, ClientAddressMiddleware
+from eventboard.gateway.controllers.accounts import AccountController, KeysController, PublicAccountsController
+from eventboard.gateway.controllers.base import with_services
+from eventboard.gateway.controllers.events import EventsController
+from eventboard.gateway.controllers.members import InvitationsController, MembersController, OrganizationController
+from eventboard.gateway.controllers.pages import PagesController
+from eventboard.gateway.controllers.records import RecordsController
+from eventboard.gateway.controllers.sessions import SessionsController
+from eventboard.gateway.cors import CORSMiddleware, cors_config
+from eventboard.gateway.explorers import StaticFilesController
+from eventboard.gateway.path_prefix import PathPrefixMiddleware
+from eventboard.gateway.security_headers import security_headers
 from eventboard.modules.auth.contract import Auth
 from eventboard.modules.events.contract import Events
-from eventboard.platform.identity import Verify
+from eventboard.observability.metrics import Metrics
+from eventboard.settings import Server
+from eventboard.settings.safety import split
+from eventboard.web.error_responses import encode_problem
+from eventboard.web.load_shedding import request_limits
+from eventboard.web.request_context import RequestContextMiddleware
+from eventboard.web.request_heads import RequestHeadMiddleware
+from eventboard.web.serving_state import ServingState
 
 
-def gateway_routes(
-    auth: Auth,
-    events: Events,
-    verify: Verify,
-    *,
-    version: str,
-    limit: UserLimit | None,
-    address_of: ClientAddress,
-) -> list[HTTPRouteHandler]:
-    """`limit` is on what a user may send; None is no limit."""
-    authenticated = guard(verify, limit)
-
-    @get("/", include_in_schema=False)
-    async def home() -> Redirect:
-        return Redirect(SWAGGER, status_code=307)
-
+def gateway_controllers(auth: Auth, events: Events) -> list[ControllerRouterHandler]:
+    auth_controllers = (
+        PublicAccountsController,
+        KeysController,
+        AccountController,
+        SessionsController,
+        MembersController,
+        InvitationsController,
+        OrganizationController,
+    )
+    events_controllers = (EventsController, RecordsController)
     return [
-        home,
-        *auth_routes(auth, authenticated, address_of),
-        *member_routes(auth, authenticated),
-        *event_routes(events, authenticated),
-        *problem_pages(),
-        openapi_route(version),
-        *explorer_routes(),
+        PagesController,
+        StaticFilesController,
+        *(with_services(controller, auth=auth) for controller in auth_controllers),
+        *(with_services(controller, events=events) for controller in events_controllers),
+    ]
+
+
+def gateway_state(authentication: Authentication, address_of: ClientAddress) -> State:
+    """The authentication middleware and requests read it from `app.state`."""
+    return State({"authentication": authentication, "address_of": address_of})
+
+
+def gateway_middleware(
+    settings: Server,
+    serving: ServingState,
+    metrics: Metrics,
+    *,
+    prefix: str,
+    problem_base: str,
+    trusted_proxies: Sequence[Network],
+) -> list[Middleware]:
+    """What clients' requests pass, from the outside to the inside."""
+    headers = security_headers(hsts=settings.hsts == "on")
+    origins = split(settings.cors_origins)
+    cors = partial(CORSMiddleware, config=cors_config(origins), encode_error=encode_problem)
+    address_of = ClientAddress(trusted_proxies).single_client
+    return [
+        partial(PathPrefixMiddleware, default=prefix, trusted=trusted_proxies),
+        partial(RequestContextMiddleware, serving=serving, headers=headers, metrics=metrics, problem_base=problem_base),
+        *([cors] if origins else []),
+        partial(RequestHeadMiddleware, encode_error=encode_problem),
+        partial(ClientAddressMiddleware, trusted=trusted_proxies),
+        *request_limits(settings, serving, encode_problem, metrics, address_of=address_of),
     ]

@@ -10,11 +10,10 @@ import asyncpg
 import pytest
 from sqlalchemy import column, text
 
-from eventboard.modules.auth.counters import BATCH, Count, Counters, DatabaseCounters, Question, Step
+from eventboard.core.errors import Code, ServiceError
+from eventboard.db.database import Database, Statement
+from eventboard.modules.auth.counters import BATCH, Count, Counters, DatabaseCounters, Increment, Query
 from eventboard.modules.auth.redis_counters import RedisCounters
-from eventboard.modules.auth.store import beside_a_count
-from eventboard.platform.database import Database
-from eventboard.platform.errors import Code, ServiceError
 from tests.support.redis import RedisServer, needs_redis, redis_server
 from tests.support.services import free_port
 
@@ -65,8 +64,8 @@ async def store(server: str | RedisServer) -> AsyncIterator[Store]:
         yield Store(first, lambda: execute(server, age), lambda: asyncio.sleep(0, second))
 
 
-async def counted(counters: Counters, *step: Any, **more: Any) -> Count:
-    (count,) = await counters.add(Step(*step, **more))
+async def counted(counters: Counters, *increment: Any, **more: Any) -> Count:
+    (count,) = await counters.add(Increment(*increment, **more))
     return count
 
 
@@ -101,40 +100,52 @@ async def test_taken_back(store: Store) -> None:
 
 async def test_up_to_the_first_that_is_too_many(store: Store) -> None:
     """What comes after it isn't counted; what makes just its most is one of those that may."""
-    steps = [Step(KEY, 60, most=2), Step(OTHER, 60, most=1), Step(THIRD, 60)]
-    made = [[count.total for count in await store.counters.add(*steps)] for _ in range(3)]
+    increments = [Increment(KEY, 60, most=2), Increment(OTHER, 60, most=1), Increment(THIRD, 60)]
+    made = [[count.total for count in await store.counters.add(*increments)] for _ in range(3)]
     assert made == [[1, 1, 1], [2, 2], [3]]
-    back = [Step(key, 60, -1) for key in (KEY, OTHER, THIRD)]
+    back = [Increment(key, 60, -1) for key in (KEY, OTHER, THIRD)]
     assert [count.total for count in await store.counters.add(*back)] == [2, 1, 0]
 
 
-async def test_question_beside_a_count(store: Store, database_url: str) -> None:
-    """It is answered whatever is counted, and counted is as without it."""
-    statement = beside_a_count(text("SELECT 1 / :by AS quotient WHERE :by < 5").columns(column("quotient")))
+async def test_asked_without_counting(store: Store) -> None:
+    """Of an amount of 0 it is said what was counted, and what comes after it isn't counted where that is too much."""
+    assert (await counted(store.counters, KEY, 60, 0)).total == 0
+    await counted(store.counters, KEY, 60, 2)
+    increments = [Increment(KEY, 60, 0, most=1), Increment(OTHER, 60)]
+    assert [count.total for count in await store.counters.add(*increments)] == [2]
+    assert [count.total for count in await store.counters.add(Increment(KEY, 60, 0, most=2), Increment(OTHER, 60))] == [
+        2,
+        1,
+    ]
+
+
+async def test_query_together_with_a_count(store: Store, database_url: str) -> None:
+    """Its row is returned whatever is counted, and it is counted as without it."""
+    statement = Statement(text("SELECT 1 / :by AS quotient WHERE :by < 5").columns(column("quotient")))
     database = Database(database_url, role="eventboard_auth", size=1, connect_timeout=5)
     await database.open()
-    steps = [Step(KEY, 60, 2), Step(OTHER, 60, most=1), Step(THIRD, 60)]
+    increments = [Increment(KEY, 60, 2), Increment(OTHER, 60, most=1), Increment(THIRD, 60)]
     for by, quotient, made in ((1, 1, [2, 1, 1]), (9, None, [4, 2]), (2, 0, [6, 3])):
-        counts, answer = await store.counters.add_and_ask(steps, Question(database, statement, {"by": by}))
+        counts, answer = await store.counters.add_and_query(increments, Query(database, statement, {"by": by}))
         assert [count.total for count in counts] == made
         assert (answer and answer["quotient"]) == quotient
     assert all(59 <= count.ends_in <= 60.5 for count in counts)
-    counts, answer = await store.counters.add_and_ask([], Question(database, statement, {"by": 1}))
+    counts, answer = await store.counters.add_and_query([], Query(database, statement, {"by": 1}))
     assert (counts, answer and answer["quotient"]) == ([], 1)
     await database.close()
 
 
-async def test_question_that_cannot_be_answered(store: Store, database_url: str) -> None:
+async def test_query_that_fails(store: Store, database_url: str) -> None:
     """Then nothing is counted, and what was remembered still is."""
-    statement = beside_a_count(text("SELECT 1 / :by AS quotient").columns(column("quotient")))
+    statement = Statement(text("SELECT 1 / :by AS quotient").columns(column("quotient")))
     database = Database(database_url, role="eventboard_auth", size=1, connect_timeout=5)
     await database.open()
     for by in (1, 1, 0):
-        question = Question(database, statement, {"by": by})
+        query = Query(database, statement, {"by": by})
         with nullcontext() if by else pytest.raises(asyncpg.DivisionByZeroError):
-            await store.counters.add_and_ask([Step(KEY, 60), Step(OTHER, 60, renewed=True)], question)
+            await store.counters.add_and_query([Increment(KEY, 60), Increment(OTHER, 60, restart=True)], query)
     assert (await counted(store.counters, KEY, 60)).total == 3
-    assert await store.counters.remembered(OTHER)
+    assert await store.counters.exists(OTHER)
     await database.close()
 
 
@@ -147,14 +158,14 @@ async def test_many_at_once(store: Store) -> None:
 
 async def test_remembered(store: Store) -> None:
     """For so long since the last time."""
-    assert not await store.counters.remembered(KEY)
-    await counted(store.counters, KEY, 60, renewed=True)
-    await counted(store.counters, KEY, 3600, renewed=True)
-    assert await store.counters.remembered(KEY)
-    assert not await store.counters.remembered(OTHER)
+    assert not await store.counters.exists(KEY)
+    await counted(store.counters, KEY, 60, restart=True)
+    await counted(store.counters, KEY, 3600, restart=True)
+    assert await store.counters.exists(KEY)
+    assert not await store.counters.exists(OTHER)
     assert (await counted(store.counters, KEY, 60)).ends_in > 3500
     await store.age()
-    assert not await store.counters.remembered(KEY)
+    assert not await store.counters.exists(KEY)
 
 
 async def test_nothing_but_hashes_is_kept(database_url: str) -> None:
@@ -176,8 +187,8 @@ async def test_sweeping(database_url: str) -> None:
     )
     async with counting_in(database_url) as counters:
         await counted(counters, KEY, 60)
-        assert await counters.sweep() == 2 * BATCH + 1
-        assert await counters.sweep() == 0
+        assert await counters.delete_expired() == 2 * BATCH + 1
+        assert await counters.delete_expired() == 0
     assert [row[0] for row in await execute(database_url, "SELECT key FROM auth.counters")] == [KEY]
 
 
@@ -190,7 +201,7 @@ async def test_store_that_is_away() -> None:
     redis = RedisCounters(f"redis://127.0.0.1:{free_port()}")
     several: list[Counters] = [DatabaseCounters(database), redis]
     for counters in several:
-        for call in (counters.add(Step(KEY, 60)), counters.remembered(KEY)):
+        for call in (counters.add(Increment(KEY, 60)), counters.exists(KEY)):
             with pytest.raises(ServiceError) as refusal:
                 await call
             assert (refusal.value.code, refusal.value.retry_after) == (Code.UNAVAILABLE, 1)

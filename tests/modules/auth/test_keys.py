@@ -95,8 +95,8 @@ def test_folder(tmp_path: Path) -> None:
 
 def age(key: keys.SigningKey, seconds: float) -> None:
     """Makes a key look that much older, by the name that says when it was made."""
-    made_at = datetime.fromtimestamp(key.made_at - seconds, UTC).strftime("%Y%m%dT%H%M%S")
-    key.path.rename(key.path.with_name(f"{made_at}Z-{key.path.name.partition('-')[2]}"))
+    created_at = datetime.fromtimestamp(key.created_at - seconds, UTC).strftime("%Y%m%dT%H%M%S")
+    key.path.rename(key.path.with_name(f"{created_at}Z-{key.path.name.partition('-')[2]}"))
 
 
 def test_rotation(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_rotation(tmp_path: Path) -> None:
     assert KeyRing(tmp_path, create=False).signing().kid == second.kid
     with pytest.raises(KeyFileError, match=r"it can be retired in 36\d\d s"):
         keys.retire(tmp_path, first.kid, lifetime=3600)
-    age(keys.load(tmp_path)[-1], keys.LOOK_EVERY + 3600)
+    age(keys.load(tmp_path)[-1], keys.READ_EVERY + 3600)
     keys.retire(tmp_path, first.kid, lifetime=3600)
     assert [key.kid for key in keys.load(tmp_path)] == [second.kid]
 

@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from statistics import median
 
 import pytest
 
-from eventboard.modules.auth.passwords import Passwords
-from eventboard.platform.errors import Code, ServiceError
+from eventboard.core.errors import Code, ServiceError
+from eventboard.modules.auth.limits import Origin
+from eventboard.modules.auth.passwords import PasswordMatch, Passwords, hash_owners
 
 # OWASP's first recommendation, and config/base.toml's.
 MEMORY_KIB, ITERATIONS = 19456, 2
@@ -52,6 +54,40 @@ async def test_unknown_account_costs_as_much(passwords: Passwords) -> None:
     assert 0.5 < median(unknown / known for known, unknown in pairs) < 2
 
 
+async def test_cost_of_an_older_hash(passwords: Passwords) -> None:
+    """A second hash is tried only for a password that its preparation changes, whether or not there is an account."""
+    composed, decomposed = "Gr\u00f6\u00dfe-T\u00fcr-8!", "Gro\u0308\u00dfe-Tu\u0308r-8!"
+    known = await passwords.hash(composed)
+
+    async def work(password_hash: str | None, password: str) -> float:
+        begun = time.process_time()
+        assert await passwords.verify(password_hash, password) is PasswordMatch.WRONG
+        return time.process_time() - begun
+
+    rounds = [
+        (
+            await work(known, "not the password"),
+            await work(known, f"{composed}x"),
+            await work(known, f"{decomposed}x"),
+            await work(None, f"{decomposed}x"),
+        )
+        for _ in range(5)
+    ]
+    plain, prepared, typed, unknown = (median(column) for column in zip(*rounds, strict=True))
+    assert prepared < 1.5 * plain
+    assert 1.5 * plain < typed < 3 * plain
+    assert 0.5 < unknown / typed < 2
+
+
+async def test_rehash(passwords: Passwords) -> None:
+    """Only what would be made in another way today."""
+    password_hash = await passwords.hash("correct horse battery")
+    assert await passwords.rehash(password_hash, "correct horse battery", PasswordMatch.RIGHT) is None
+    renewed = await passwords.rehash(password_hash, "correct horse battery", PasswordMatch.AS_TYPED)
+    assert renewed is not None
+    assert await passwords.verify(renewed, "correct horse battery") is PasswordMatch.RIGHT
+
+
 async def test_event_loop_goes_on(passwords: Passwords) -> None:
     """The loop turns while a password is hashed."""
     hashing = asyncio.create_task(passwords.hash("correct horse battery"))
@@ -73,6 +109,67 @@ async def test_flood(passwords: Passwords) -> None:
     assert not any(task.done() for task in running)
     assert len(await asyncio.gather(*running)) == 3
     assert await passwords.hash("correct horse battery")
+
+
+async def test_one_who_floods(passwords: Passwords) -> None:
+    """Whoever fills the queue is the one who is rejected when somebody else comes, and the newcomer goes first."""
+    order: list[str] = []
+
+    async def hashed(holder: str) -> None:
+        await passwords.hash("correct horse battery", (holder,))
+        order.append(holder)
+
+    flood = [asyncio.create_task(hashed("eve")) for _ in range(3)]
+    await asyncio.sleep(0)  # lets the tasks begin
+    with pytest.raises(ServiceError):
+        await passwords.hash("correct horse battery", ("eve",))
+    await asyncio.gather(hashed("nia"), hashed("bob"))
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    rejected = [result for result in results if isinstance(result, ServiceError)]
+    assert [(error.code, error.retry_after, error.shed) for error in rejected] == [(Code.UNAVAILABLE, 1, True)] * 2
+    assert order == ["eve", "nia", "bob"]
+
+
+@pytest.mark.parametrize("flooder", ["eve", "bob"])
+async def test_one_who_floods_at_a_shared_address(passwords: Passwords, flooder: str) -> None:
+    """Whoever else is at the same address gets in all the same, and so does the owner, from another address."""
+    here, elsewhere = "address 192.0.2.1", "address 192.0.2.2"
+    flood = [asyncio.create_task(passwords.hash("correct horse battery", (flooder, here))) for _ in range(3)]
+    await asyncio.sleep(0)  # lets the tasks begin
+    newcomer = ("nia", here) if flooder == "eve" else ("bob", elsewhere)
+    assert await passwords.hash("correct horse battery", newcomer)
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert sum(isinstance(result, ServiceError) for result in results) == 1
+
+
+async def test_eleven_who_flood() -> None:
+    """However many places each of them asks for, a twelfth is served after no more than one of each."""
+    passwords = Passwords(memory_kib=1024, iterations=1, workers=1, queue=100)
+    done: list[str] = []
+
+    async def hashed(holder: str) -> None:
+        await passwords.hash("correct horse battery", (holder, "address 192.0.2.1"))
+        done.append(holder)
+
+    async def flooded(holder: str) -> None:
+        with suppress(ServiceError):
+            await hashed(holder)
+
+    flood = [asyncio.create_task(flooded(f"account {number % 11}")) for number in range(220)]
+    await asyncio.sleep(0)  # lets the tasks begin
+    await passwords.hash("correct horse battery", ("account 11", "address 192.0.2.2"))
+    assert len(done) <= 2
+    await asyncio.gather(*flood)
+    assert len(done) == 100
+    passwords.close()
+
+
+def test_hash_owners() -> None:
+    """An account, and an address that is one client's: not a proxy's, and not one of a private network."""
+    assert hash_owners("a@example.com", Origin("192.0.2.1")) == ("account a@example.com", "address 192.0.2.1")
+    assert hash_owners("a@example.com", Origin("2001:db8::/64")) == ("account a@example.com", "address 2001:db8::/64")
+    for origin in (Origin(""), Origin("192.0.2.1", shared=True), Origin("172.17.0.1"), Origin("fd00::/64")):
+        assert hash_owners("a@example.com", origin) == ("account a@example.com",)
 
 
 async def test_callers_that_leave(passwords: Passwords) -> None:

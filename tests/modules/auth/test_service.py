@@ -1,6 +1,8 @@
 """The auth module at its contract: what no public call shows."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -9,10 +11,22 @@ import jwt
 import pytest
 from msgspec.structs import replace
 
-from eventboard.modules.auth.contract import Auth, RefreshFrom, Session, SignupFrom, ValidateUser, Validity
-from eventboard.platform.errors import Code, ServiceError
-from eventboard.platform.identity import Role
+from eventboard.core import request_context
+from eventboard.core.errors import Code, ServiceError
+from eventboard.identity.access_tokens import Role
+from eventboard.modules.auth.contract import (
+    Auth,
+    ListMembers,
+    LoginFrom,
+    RefreshFrom,
+    Session,
+    SignupFrom,
+    ValidateUser,
+    Validity,
+)
 from tests.support.auth import auth_alone
+from tests.support.limits import rules
+from tests.support.processes import PATIENCE
 
 
 @pytest.fixture
@@ -59,6 +73,14 @@ async def test_validate_user(auth: Auth, database_url: str) -> None:
     assert await auth.validate_user(query) == Validity(active=False)
 
 
+async def test_validate_user_whose_session_is_over(auth: Auth, database_url: str) -> None:
+    """Expired or ended, it isn't valid, and no cache says otherwise: this is what others' caches are filled from."""
+    for over in ("expires_at = now()", "ended_at = now()"):
+        query = await founder(auth)
+        await execute(database_url, f"UPDATE auth.sessions SET {over} WHERE id = $1", query.session_id)
+        assert await auth.validate_user(query) == Validity(active=False)
+
+
 async def test_session_that_is_refreshed_for_ever(auth: Auth, database_url: str) -> None:
     """It ends when it has lived for as long as any may; until then each refresh keeps it for a while."""
     token = await founded(auth)
@@ -90,3 +112,43 @@ async def test_validate_user_of_another_organization(auth: Auth) -> None:
     ):
         assert await auth.validate_user(query) == Validity(active=False)
     assert (await auth.validate_user(nia)).active
+
+
+async def test_list_for_an_older_gateway(auth: Auth, database_url: str) -> None:
+    """It asks for no page, and its clients couldn't ask for a second: it gets more than a page has."""
+    session = await founded(auth)
+    await execute(
+        database_url,
+        "WITH person AS (INSERT INTO auth.users (id, email, password_hash, first_name, last_name)"
+        " SELECT gen_random_uuid(), gen_random_uuid() || '@example.com', '', 'A', 'B' FROM generate_series(1, 150)"
+        " RETURNING id)"
+        " INSERT INTO auth.memberships (organization_id, user_id, role) SELECT $1, id, 'USER' FROM person",
+        session.user.organization_id,
+    )
+    members = await auth.list_members(ListMembers(actor=session.access_token))
+    assert len(members.data) == 151
+    assert not members.meta.has_next
+
+
+async def test_deadline_while_a_password_is_hashed(database_url: str) -> None:
+    """A password that was never judged isn't a wrong one: the owner may log in again at once."""
+    # A hash of 128 MiB takes far longer than the budget of the first log-in here.
+    async with auth_alone(database_url, memory_kib=131_072, rules=rules(login_failures=(1, 60))) as service:
+        session = await founded(service)
+        login = LoginFrom(email=session.user.email, password="correct horse battery")
+        busy = asyncio.create_task(service.login(replace(login, email="nobody@example.com")))
+        with request_context.budget(0.05), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await service.login(login)
+        with pytest.raises(ServiceError):
+            await busy
+        # The failure is undone soon after: until then the log-in is one too many.
+        async with asyncio.timeout(PATIENCE):
+            while not await is_logged_in(service, login):  # noqa: ASYNC110 - what is waited for is in the database
+                await asyncio.sleep(0.05)
+
+
+async def is_logged_in(auth: Auth, login: LoginFrom) -> bool:
+    with suppress(ServiceError):
+        return bool(await auth.login(login))
+    return False

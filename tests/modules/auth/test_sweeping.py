@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from eventboard.db.database import Database
+from eventboard.db.sweeper import Sweeper
 from eventboard.modules.auth.sweeps import EXPIRED_INVITATIONS, EXPIRED_SESSIONS, SWEEPS
-from eventboard.platform.database import Database
-from eventboard.platform.sweeper import Sweeper
 
 ROLE = "eventboard_auth_sweeper"
 ORGANIZATION, USER = uuid4(), uuid4()

@@ -1,9 +1,9 @@
-"""Exactly once, at the function that sees to it: who waits, how long, on which connection; and when a key expires."""
+"""Exactly once, at the scope of a command: who waits, how long, on which connection; and when a key expires."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,8 +11,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from eventboard.modules.events import store
+from eventboard.core import request_context
+from eventboard.core.contract import IdempotencyKey
+from eventboard.core.errors import Code, KeyStatus, ServiceError
+from eventboard.db.database import Connection, Database
+from eventboard.identity.access_tokens import Principal, Role
+from eventboard.modules.events import repository
 from eventboard.modules.events.contract import (
+    Action,
     CreateEvent,
     Event,
     EventCommand,
@@ -22,18 +28,23 @@ from eventboard.modules.events.contract import (
     Status,
     Written,
 )
-from eventboard.modules.events.idempotency import LIFETIME, Request, once, report
-from eventboard.platform import context
-from eventboard.platform.contract import IdempotencyKey
-from eventboard.platform.database import Connection, Database
-from eventboard.platform.errors import Code, KeyStatus, ServiceError
-from eventboard.platform.identity import Principal, Role
+from eventboard.modules.events.idempotency import LIFETIME, Idempotency, Request
+from eventboard.modules.events.quotas import QuotaLimits, Quotas
 
 # Seconds after which something hangs.
 PATIENCE = 10
 # Seconds that a moment may be late on two cores that others use, too.
 SLACK = 0.15
+NEW_RECORD = {
+    "operation": "o",
+    "target": None,
+    "payload": b"p",
+    "outcome": b"o",
+    "correlation_id": "c",
+    "lifetime": 1.0,
+}
 MOMENT = datetime(2027, 3, 1, 18, tzinfo=UTC)
+UNLIMITED = Quotas(QuotaLimits(bytes_by_organization=0, keys_by_user=0, changes_by_event=0))
 
 
 def principal() -> Principal:
@@ -50,7 +61,7 @@ def event(caller: Principal) -> Event:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Database]:
-    """A pool of one connection: whoever keeps it, stops all the others."""
+    """A pool of one connection: while it is in use, everybody else waits."""
     database = Database(url, role="eventboard_events", size=1, connect_timeout=5)
     await database.open()
     try:
@@ -92,18 +103,18 @@ class Work:
         draft = EventDraft(title="Chess", description="Bring a board.", start_date=MOMENT, end_date=MOMENT)
         self.command = CreateEvent(actor="", draft=draft, idempotency_key=IdempotencyKey("key", lifetime))
 
-    async def __call__(self, connection: Connection) -> Event:
-        self.runs += 1
-        run = self.runs
-        self.began.set()
-        await self.may_end.wait()
-        if run == 1 and self.first_fails is not None:
-            raise self.first_fails
-        return event(self.caller)
-
     async def once(self, database: Database) -> Written:
-        async with asyncio.timeout(PATIENCE):
-            return await once(database, self.caller, "events.create", self.command, None, self)
+        scope_of_create = Idempotency(database, UNLIMITED).scope(self.caller, Action.CREATE, self.command)
+        async with asyncio.timeout(PATIENCE), scope_of_create as scope:
+            if scope.replayed is not None:
+                return scope.replayed
+            self.runs += 1
+            run = self.runs
+            self.began.set()
+            await self.may_end.wait()
+            if run == 1 and self.first_fails is not None:
+                raise self.first_fails
+            return await scope.store(event(self.caller))
 
 
 @asynccontextmanager
@@ -120,13 +131,13 @@ async def running(work: Work, database: Database) -> AsyncIterator[asyncio.Task[
 
 
 async def test_second_waits_without_a_connection(here: Database, there: Database) -> None:
-    """Its pool's only connection is free for others while it waits; then it is told the first one's outcome."""
+    """Its pool's only connection is free for others while it waits; then it gets the first one's outcome."""
     work = Work(principal())
     async with running(work, here) as first:
         second = asyncio.create_task(work.once(there))
         for _ in range(50):
             async with there.reading(None) as connection:
-                await connection.all(store.EXPIRED_KEYS)
+                await connection.all(repository.COUNT_EXPIRED_KEYS)
         assert not second.done()
     assert first.result().key_status is KeyStatus.EXECUTED
     assert await second == Written(first.result().event, KeyStatus.REPLAYED)
@@ -138,19 +149,19 @@ async def test_second_gives_up(here: Database, there: Database) -> None:
     work = Work(principal())
     async with running(work, here):
         begun = time.monotonic()
-        with context.budget(1.2), pytest.raises(ServiceError) as refused:
+        with request_context.budget(1.2), pytest.raises(ServiceError) as rejected:
             await work.once(there)
         assert 0.7 <= time.monotonic() - begun <= 0.7 + SLACK
-    assert (refused.value.code, refused.value.retry_after) == (Code.REQUEST_IN_PROGRESS, 1)
-    assert refused.value.key_status is None
+    assert (rejected.value.code, rejected.value.retry_after) == (Code.REQUEST_IN_PROGRESS, 1)
+    assert rejected.value.key_status is None
 
 
 async def test_second_of_a_key_that_an_adapter_made(here: Database, there: Database) -> None:
     """It waits to the end of its budget: its client sent no key, and doesn't know whether the write will happen."""
     work = Work(principal(), lifetime=60)
     async with running(work, here) as first:
-        with context.budget(0.7), pytest.raises(TimeoutError):
-            async with asyncio.timeout(context.remaining()):
+        with request_context.budget(0.7), pytest.raises(TimeoutError):
+            async with asyncio.timeout(request_context.remaining()):
                 await work.once(there)
         last = asyncio.create_task(work.once(there))
     assert first.result().key_status is None
@@ -177,8 +188,20 @@ async def test_first_is_cancelled(here: Database) -> None:
     async with running(work, here) as first:
         first.cancel()
         await asyncio.wait([first])
-    with context.budget(1):
+    with request_context.budget(1):
         assert (await work.once(here)).key_status is KeyStatus.EXECUTED
+
+
+async def test_no_outcome(here: Database) -> None:
+    """A command that doesn't store what it has done is rolled back."""
+    work = Work(principal())
+    written = {"organization_id": work.caller.organization_id, "user_id": work.caller.user_id, "key": "another"}
+    with pytest.raises(RuntimeError):
+        async with Idempotency(here, UNLIMITED).scope(work.caller, Action.CREATE, work.command) as scope:
+            assert await scope.connection.one(repository.STORE_KEY, **written, **NEW_RECORD)
+    async with here.reading(work.caller.organization_id, work.caller.user_id) as connection:
+        assert await connection.one(repository.FIND_KEY, **written) is None
+    assert (await work.once(here)).key_status is KeyStatus.EXECUTED
 
 
 async def test_record_that_can_not_be_kept(here: Database, superuser: Any) -> None:
@@ -195,10 +218,11 @@ async def test_report_of_a_running_key(here: Database, there: Database) -> None:
     query = FindKey(actor="", key="key")
     for _ in range(20):
         work = Work(principal())
-        assert (await report(there, work.caller, query)).state is KeyState.UNKNOWN
+        reporting = Idempotency(there, UNLIMITED)
+        assert (await reporting.report(work.caller, query)).state is KeyState.UNKNOWN
         async with running(work, here):
-            assert (await report(there, work.caller, query)).state is KeyState.RUNNING
-        assert (await report(there, work.caller, query)).state is KeyState.DONE
+            assert (await reporting.report(work.caller, query)).state is KeyState.RUNNING
+        assert (await reporting.report(work.caller, query)).state is KeyState.DONE
 
 
 # Expiry
@@ -237,24 +261,21 @@ async def test_kept_for_the_adapter(here: Database, superuser: Any) -> None:
     ids=["a microsecond left", "at the edge", "a microsecond late"],
 )
 async def test_edge(superuser: Any, left: timedelta, lives: bool) -> None:
-    """A key is found until the very moment it expires, and can be used anew from that moment on."""
+    """A key is found until the very moment it expires, and can be used again from that moment on."""
     caller = principal()
     scope = {"organization_id": caller.organization_id, "user_id": caller.user_id, "key": "key"}
-    new = {"operation": "o", "target": None, "payload": b"p", "outcome": b"o", "correlation_id": "c", "lifetime": 1.0}
     async with superuser.transaction():  # in one, so that now() is the same everywhere
         await put(superuser, caller, left)
         connection = Connection(superuser)
-        assert (await connection.one(store.FIND_KEY, **scope) is not None) is lives
-        assert (await connection.one(store.REPORT_KEY, **scope) is not None) is lives
-        await connection.run(store.REMOVE_EXPIRED_KEY, **scope)
-        with pytest.raises(asyncpg.UniqueViolationError) if lives else nullcontext():
-            async with superuser.transaction():
-                await connection.run(store.STORE_KEY, **scope, **new)
+        assert (await connection.one(repository.FIND_KEY, **scope) is not None) is lives
+        assert (await connection.one(repository.STORE_KEY, **scope, **NEW_RECORD) is None) is lives
+        row = await superuser.fetchrow("SELECT outcome, created_at = now() FROM events.idempotency_keys")
+        assert (row == (b"o", True)) is not lives
 
 
 @pytest.mark.parametrize("late", [timedelta(seconds=-1), timedelta(seconds=1)], ids=["24 h - 1 s", "24 h + 1 s"])
 async def test_after_a_day(here: Database, superuser: Any, late: timedelta) -> None:
-    """A second before, it is replayed; a second after, it runs anew and is kept for another day."""
+    """A second before, it is replayed; a second after, it runs again and is kept for another day."""
     work = Work(principal())
     first = await work.once(here)
     shift = timedelta(seconds=LIFETIME) + late
@@ -281,7 +302,7 @@ async def test_expired_key_of_another_request(here: Database, superuser: Any) ->
 
 
 async def test_two_race_for_an_expired_key(here: Database, there: Database, superuser: Any) -> None:
-    """One of them runs, and the other one is told what came of it."""
+    """One of them runs, and the other one gets its outcome."""
     for _ in range(20):
         work = Work(principal())
         await put(superuser, work.caller, timedelta(seconds=-1))
@@ -308,7 +329,7 @@ def test_field_of_a_newer_version() -> None:
 
 
 def test_target_is_no_payload() -> None:
-    """So that a refusal can say which of them differs."""
+    """So that the error can say which of them differs."""
     one, other = (Request.of("events.submit", EventCommand(actor="", event_id=UUID(int=n))) for n in (1, 2))
     assert one.payload == other.payload
     assert one.target != other.target

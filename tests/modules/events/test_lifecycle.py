@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
+from eventboard.identity.access_tokens import Principal, Role
 from eventboard.modules.events import lifecycle
 from eventboard.modules.events.contract import Action, Status
-from eventboard.platform.identity import Principal, Role
 from tests.support.tables import CALLERS, COMMANDS, RIGHTS, STATES, TARGETS, Cells
 
 ROLES = {"user": Role.USER, "other": Role.USER, "moderator": Role.MODERATOR, "admin": Role.ADMIN}
@@ -29,7 +29,7 @@ def test_states_and_commands_are_all_there() -> None:
     """A state or a command that api.md doesn't have would be in no other test."""
     assert set(Status) == set(STATES)
     assert set(lifecycle.TRANSITIONS) == set(TARGETS)
-    assert lifecycle.FIRST == "DRAFT"
+    assert lifecycle.INITIAL == "DRAFT"
 
 
 @pytest.mark.parametrize("command", TARGETS)
@@ -38,7 +38,7 @@ def test_commands(command: str) -> None:
 
     def status(caller: str, state: str) -> int:
         author, who = MEMBERS[caller]
-        if not lifecycle.sees(principal(who), IDS[author], Status(state)):
+        if not lifecycle.may_see(principal(who), IDS[author], Status(state)):
             return 404
         if not lifecycle.may_command(principal(who), IDS[author], Action(command)):
             return 403
@@ -50,23 +50,23 @@ def test_commands(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "judge", "granted"),
+    ("right", "rule", "granted"),
     [
-        ("sees", lifecycle.sees, 200),
+        ("sees", lifecycle.may_see, 200),
         ("edits", lifecycle.may_edit, 200),
         ("deletes", lifecycle.may_delete, 204),
         ("reads the history of", lifecycle.may_read_history, 200),
     ],
     ids=["sees", "edits", "deletes", "history"],
 )
-def test_rights(right: str, judge: lifecycle.Judge, granted: int) -> None:
+def test_rights(right: str, rule: lifecycle.Rule, granted: int) -> None:
     """Who may do what with an event in which state; what isn't seen isn't there."""
 
     def status(caller: str, state: str) -> int:
         author, who = MEMBERS[caller]
-        if not lifecycle.sees(principal(who), IDS[author], Status(state)):
+        if not lifecycle.may_see(principal(who), IDS[author], Status(state)):
             return 404
-        return granted if judge(principal(who), IDS[author], Status(state)) else 403
+        return granted if rule(principal(who), IDS[author], Status(state)) else 403
 
     found = {(caller, state): status(caller, state) for caller, state in product(MEMBERS, STATES)}
     assert found == within(RIGHTS[right])

@@ -7,8 +7,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from eventboard import migrations
-from eventboard.modules.events.listing import pattern_of
+from eventboard.db import migrations
+from eventboard.modules.events.listing_statements import like_pattern
 from tests.support import cluster as clusters
 
 # Letters of one and of more bytes, with and without another case; what is no letter; and the two that the function
@@ -59,7 +59,7 @@ async def test_same_as_without_the_index(databases: dict[str, str]) -> None:
         texts = [text(random, 40) for _ in range(300)] + [*KNOWN] * 9
         await raw.execute(PUT, [random.choice(ORGANIZATIONS) for _ in texts], [t[:15] for t in texts], texts)
         asked = [piece(random, random.choice(texts)) for _ in range(150)] + [text(random, 5) for _ in range(50)]
-        patterns = [pattern_of(piece) for piece in (*asked, *KNOWN.values())]
+        patterns = [like_pattern(piece) for piece in (*asked, *KNOWN.values())]
         for statement in ("SELECT", "ANALYZE events.events"):
             await raw.execute(statement)
             for organization in ORGANIZATIONS:

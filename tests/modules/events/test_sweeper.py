@@ -9,13 +9,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from loguru import logger
+from prometheus_client import generate_latest
 
-from eventboard.modules.events import store
+from eventboard.core.errors import ServiceError
+from eventboard.db.database import Database
+from eventboard.db.sweeper import MOST, Sweeper
+from eventboard.modules.events import repository
 from eventboard.modules.events.sweeps import BATCH, EXPIRED_KEYS
-from eventboard.platform.database import Database
-from eventboard.platform.errors import ServiceError
-from eventboard.platform.metrics import Metrics
-from eventboard.platform.sweeper import MOST, Sweeper
+from eventboard.observability.metrics import Metrics
 from tests.support.metrics import parsed
 from tests.support.processes import PATIENCE
 
@@ -60,9 +61,9 @@ async def test_round(database: Database, superuser: Any) -> None:
     """All that has expired goes, in batches; what lives for another minute stays."""
     await superuser.execute(
         """
-        CREATE TABLE batches (deleted integer);
+        CREATE TABLE public.batches (deleted integer);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-            BEGIN INSERT INTO batches SELECT count(*) FROM gone; RETURN NULL; END
+            BEGIN INSERT INTO public.batches SELECT count(*) FROM gone; RETURN NULL; END
         $$;
         CREATE TRIGGER note AFTER DELETE ON events.idempotency_keys
             REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note()
@@ -75,7 +76,7 @@ async def test_round(database: Database, superuser: Any) -> None:
     assert await sweeper.sweep() == 2 * BATCH + 1
     assert await left(superuser) == ["live 1", "live 2", "live 3"]
     assert sweeper.backlog == 0
-    assert [row[0] for row in await superuser.fetch("SELECT * FROM batches")] == [BATCH, BATCH, 1, 0]
+    assert [row[0] for row in await superuser.fetch("SELECT * FROM public.batches")] == [BATCH, BATCH, 1, 0]
 
 
 async def test_what_is_locked(database: Database, superuser: Any) -> None:
@@ -117,9 +118,8 @@ async def test_keys_that_are_used_anew_meanwhile(database: Database, database_ur
     async def use_anew(name: str) -> None:
         scope = {"organization_id": ORGANIZATION, "user_id": USER, "key": name}
         async with events.transaction(ORGANIZATION, USER) as connection:
-            await connection.run(store.REMOVE_EXPIRED_KEY, **scope)
             await connection.run(
-                store.STORE_KEY,
+                repository.STORE_KEY,
                 **scope,
                 operation="events.create",
                 target=None,
@@ -214,7 +214,7 @@ async def test_counted_up_to_a_limit(database: Database, superuser: Any) -> None
 
 
 def told(metrics: Metrics) -> dict[str, float]:
-    return parsed(metrics.text().decode())
+    return parsed(generate_latest(metrics.registry).decode())
 
 
 async def until(seen: Callable[[], bool]) -> None:

@@ -1,73 +1,91 @@
-"""What the auth module does for others. `actor` is always the caller's access token."""
+"""The auth module's contract. `actor` is always the caller's access token."""
 
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Protocol
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
-from eventboard.platform.contract import Budget, Moment, operation
-from eventboard.platform.identity import PublicKeys, Role
-from eventboard.platform.quotas import Quota
-from eventboard.platform.text import CONTROLS, LINE
+from eventboard.core.contract import Budget, Moment, about, operation
+from eventboard.core.quotas import Quota
+from eventboard.identity.access_tokens import PublicKeys, Role
+from eventboard.modules.auth.fields import (
+    LONGEST_PAGE,
+    Cursor,
+    Email,
+    Limit,
+    OpaqueToken,
+    OrganizationName,
+    Password,
+    PersonName,
+    TriedEmail,
+    TriedPassword,
+)
 
-# RFC 5321 bounds an address to 254 characters. One "@" between two parts without white space: whether it exists only
-# a mail to it can tell. The white space around it is what a paste brings along.
-_PART = rf"[^@\s\ufeff{CONTROLS}]+"
-LONGEST_EMAIL = 254
-Email = Annotated[str, Meta(max_length=LONGEST_EMAIL, pattern=rf"^[ \t\r\n\xa0]*{_PART}@{_PART}[ \t\r\n\xa0]*$")]
-Password = Annotated[str, Meta(min_length=8, max_length=128)]
-# Any password may be tried; only a new one is held to the rules.
-TriedPassword = Annotated[str, Meta(max_length=1024)]
-PersonName = Annotated[str, Meta(min_length=1, max_length=100, pattern=LINE)]
-OrganizationName = Annotated[str, Meta(min_length=1, max_length=100, pattern=LINE)]
-# Longer than any that is given out here.
-OpaqueToken = Annotated[str, Meta(min_length=1, max_length=256)]
+# Fields that several structs have.
+UserId = Annotated[UUID, about("The user's id, the same in every organization.")]
+OrganizationId = Annotated[UUID, about("The organization's id.")]
+EmailShown = Annotated[str, about("The e-mail address, in lower case.")]
+FirstName = Annotated[str, about("The first name.")]
+LastName = Annotated[str, about("The last name.")]
+RoleShown = Annotated[Role, about("What the user may do in this organization.")]
+UpdatedAt = Annotated[Moment, about("When it was last changed.")]
+# Ways to join; exactly one is sent.
+Founded = Annotated[OrganizationName | None, about("Founds an organization of this name, with you as its ADMIN.")]
+Joined = Annotated[UUID | None, about("Joins this organization as USER, where its sign-up is open.")]
+Invited = Annotated[OpaqueToken | None, about("Joins the organization that invited this e-mail address.")]
+RefreshToken = Annotated[OpaqueToken, about("The refresh token. It works once.")]
 
 
 class Signup(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Exactly one of `organization_name` (founds it), `organization_id` and `invitation_token` (join it)."""
+    """A new account. Give exactly one of `organization_name`, `organization_id` and `invitation_token`."""
 
-    email: Email
-    password: Password
-    first_name: PersonName
-    last_name: PersonName
-    organization_name: OrganizationName | None = None
-    organization_id: UUID | None = None
-    invitation_token: OpaqueToken | None = None
+    email: Annotated[Email, about("The e-mail address to log in with.")]
+    password: Annotated[Password, about("Not the e-mail address, the organization's name, or a very common one.")]
+    first_name: Annotated[PersonName, about("Your first name.")]
+    last_name: Annotated[PersonName, about("Your last name.")]
+    organization_name: Founded = None
+    organization_id: Joined = None
+    invitation_token: Invited = None
 
 
 class Login(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Without an `organization_id`, into the organization last used."""
+    """An account's e-mail address and password."""
 
-    email: Email
-    password: TriedPassword
-    organization_id: UUID | None = None
+    email: Annotated[TriedEmail, about("The account's e-mail address.")]
+    password: Annotated[TriedPassword, about("The account's password.")]
+    organization_id: Annotated[UUID | None, about("Which organization to log in to; by default the last used.")] = None
 
 
 class Refresh(Struct, frozen=True, kw_only=True, rename="camel"):
-    refresh_token: OpaqueToken
+    """The refresh token of a session."""
+
+    refresh_token: RefreshToken
 
 
-# What a client sends, and `address`: where it comes from, as the gateway saw it. Empty is unknown, and held to no limit
-# by address. Clients have no such field: what they send is read as the type without it.
+# What a client sends, with the client's `address` as the gateway sees it. An empty address is unknown, and a `shared`
+# one is a proxy's: neither is limited by address. A client can't send these fields: the gateway decodes the type
+# without them.
 
 
 class SignupFrom(Signup, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     address: str = ""
+    shared: bool = False
 
 
 class LoginFrom(Login, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     address: str = ""
+    shared: bool = False
 
 
 class RefreshFrom(Refresh, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     address: str = ""
+    shared: bool = False
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """Takes `amount` requests at once from what a user may send: `most` in `window` seconds, over all processes."""
+    """Leases `amount` of the requests that a user may send: `most` in `window` seconds, over all processes."""
 
     user_id: UUID
     amount: int
@@ -76,7 +94,7 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class Leased(Struct, frozen=True, kw_only=True):
-    """`granted` is less than was asked for where no more was left; `left` is what still is. `ends_in` is in seconds."""
+    """`granted` is less than the amount where less was left; `left` is what remains. `ends_in` is in seconds."""
 
     granted: int
     left: int
@@ -94,7 +112,7 @@ class ValidateUser(Struct, frozen=True, kw_only=True):
 
 
 class Validity(Struct, frozen=True, kw_only=True):
-    """Whether the membership and the session stand now, and the role in force."""
+    """Whether the membership and the session are active, and the role in force."""
 
     active: bool
     role: Role | None = None
@@ -105,11 +123,11 @@ class GetKeys(Struct, frozen=True):
 
 
 class OrganizationChoice(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Exactly one of the three, as in `Signup`."""
+    """How to join an organization. Give exactly one of the three."""
 
-    organization_name: OrganizationName | None = None
-    organization_id: UUID | None = None
-    invitation_token: OpaqueToken | None = None
+    organization_name: Founded = None
+    organization_id: Joined = None
+    invitation_token: Invited = None
 
 
 class Join(Struct, frozen=True, kw_only=True):
@@ -117,27 +135,43 @@ class Join(Struct, frozen=True, kw_only=True):
     choice: OrganizationChoice
 
 
-class OrganizationChosen(Struct, frozen=True, kw_only=True, rename="camel"):
-    organization_id: UUID
+class OrganizationSwitch(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which organization to log in to."""
+
+    organization_id: OrganizationId
 
 
 class Switch(Struct, frozen=True, kw_only=True):
     actor: str
-    chosen: OrganizationChosen
+    chosen: OrganizationSwitch
 
 
 class PasswordChange(Struct, frozen=True, kw_only=True, rename="camel"):
-    current_password: TriedPassword
-    new_password: Password
+    """The current password, and a new one."""
+
+    current_password: Annotated[TriedPassword, about("The password that you log in with now.")]
+    new_password: Annotated[Password, about("Not the e-mail address, the organization's name, or a very common one.")]
 
 
 class ChangePassword(Struct, frozen=True, kw_only=True):
+    """`address` and `shared` as in `LoginFrom`."""
+
     actor: str
     change: PasswordChange
+    address: str = ""
+    shared: bool = False
+
+
+class PageQuery(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """`cursor` continues after an earlier page of the same list. An older gateway sends no page query."""
+
+    limit: Annotated[Limit, about("How many entries a page has, at most.")] = LONGEST_PAGE
+    cursor: Annotated[Cursor | None, about("The `nextCursor` of the page before, to continue after it.")] = None
 
 
 class ListSessions(Struct, frozen=True, kw_only=True):
     actor: str
+    page: PageQuery | None = None
 
 
 class EndSession(Struct, frozen=True, kw_only=True):
@@ -149,11 +183,14 @@ class EndSession(Struct, frozen=True, kw_only=True):
 
 class ListMembers(Struct, frozen=True, kw_only=True):
     actor: str
+    page: PageQuery | None = None
 
 
 class MemberPatch(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    role: Role | UnsetType = UNSET
-    active: bool | UnsetType = UNSET
+    """A merge patch (RFC 7396): a field that is left out stays as it is."""
+
+    role: Annotated[Role | UnsetType, about("The member's new role.")] = UNSET
+    active: Annotated[bool | UnsetType, about("Whether the member may log in to this organization.")] = UNSET
 
 
 class ChangeMember(Struct, frozen=True, kw_only=True):
@@ -163,8 +200,10 @@ class ChangeMember(Struct, frozen=True, kw_only=True):
 
 
 class InvitationDraft(Struct, frozen=True, kw_only=True, rename="camel"):
-    email: Email
-    role: Role
+    """Whom to invite."""
+
+    email: Annotated[Email, about("The address that the invitation is for.")]
+    role: Annotated[Role, about("The role that the invitation gives.")]
 
 
 class Invite(Struct, frozen=True, kw_only=True):
@@ -174,6 +213,7 @@ class Invite(Struct, frozen=True, kw_only=True):
 
 class ListInvitations(Struct, frozen=True, kw_only=True):
     actor: str
+    page: PageQuery | None = None
 
 
 class RevokeInvitation(Struct, frozen=True, kw_only=True):
@@ -182,8 +222,10 @@ class RevokeInvitation(Struct, frozen=True, kw_only=True):
 
 
 class OrganizationPatch(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    name: OrganizationName | UnsetType = UNSET
-    open_signup: bool | UnsetType = UNSET
+    """A merge patch (RFC 7396): a field that is left out stays as it is."""
+
+    name: Annotated[OrganizationName | UnsetType, about("The new name. The slug stays.")] = UNSET
+    open_signup: Annotated[bool | UnsetType, about("Whether anybody may join by the organization's id.")] = UNSET
 
 
 class ChangeOrganization(Struct, frozen=True, kw_only=True):
@@ -194,40 +236,46 @@ class ChangeOrganization(Struct, frozen=True, kw_only=True):
 class User(Struct, frozen=True, kw_only=True, rename="camel"):
     """A person as a member of one organization."""
 
-    id: UUID
-    email: str
-    first_name: str
-    last_name: str
-    role: Role
-    organization_id: UUID
-    created_at: Moment
+    id: UserId
+    email: EmailShown
+    first_name: FirstName
+    last_name: LastName
+    role: RoleShown
+    organization_id: Annotated[UUID, about("The organization that the access token is for.")]
+    created_at: Annotated[Moment, about("When the account was created.")]
 
 
 class OrganizationSummary(Struct, frozen=True, kw_only=True, rename="camel"):
-    id: UUID
-    name: str
-    slug: str
+    """An organization's names."""
+
+    id: OrganizationId
+    name: Annotated[str, about("The organization's name.")]
+    slug: Annotated[str, about("The first name in ASCII, for URLs. It never changes.")]
 
 
 class Organization(OrganizationSummary, frozen=True, kw_only=True, rename="camel"):
-    open_signup: bool
-    created_at: Moment
-    updated_at: Moment
+    """An organization, as its ADMINs see it."""
+
+    open_signup: Annotated[bool, about("Whether anybody may join by the organization's id.")]
+    created_at: Annotated[Moment, about("When it was founded.")]
+    updated_at: UpdatedAt
 
 
 class Me(User, frozen=True, kw_only=True, rename="camel"):
-    updated_at: Moment
-    organization: OrganizationSummary
+    """The caller, with the organization that the access token is for."""
+
+    updated_at: UpdatedAt
+    organization: Annotated[OrganizationSummary, about("The organization that the access token is for.")]
 
 
 class Session(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`expires_in` is in seconds, and is the access token's."""
+    """What a log-in gives: the user, and the tokens of a new session."""
 
-    user: User
-    access_token: str
-    refresh_token: str
-    token_type: str = "Bearer"  # noqa: S105 - RFC 6750's name of a scheme, not a secret
-    expires_in: int
+    user: Annotated[User, about("Who has logged in.")]
+    access_token: Annotated[str, about("A JSON Web Token, to send as `Authorization: Bearer`.")]
+    refresh_token: Annotated[str, about("Gets the next pair of tokens. It works once.")]
+    token_type: Annotated[str, about("Always `Bearer`.")] = "Bearer"  # noqa: S105 - RFC 6750's name of a scheme
+    expires_in: Annotated[int, about("For how many seconds the access token is valid.")]
 
 
 class LoggedIn(Session, frozen=True, kw_only=True, rename="camel"):
@@ -236,66 +284,100 @@ class LoggedIn(Session, frozen=True, kw_only=True, rename="camel"):
     quotas: tuple[Quota, ...] = ()
 
 
-class OpenSession(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A log-in that can still be refreshed; `current` is the one that asks."""
+# Its defaults are for an older service, which returns the whole list.
+class CursorMeta(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where a page is in its list."""
 
-    id: UUID
-    organization_id: UUID
-    created_at: Moment
-    used_at: Moment
-    expires_at: Moment
-    current: bool
+    limit: Annotated[int, about("How many entries a page has, at most.")] = LONGEST_PAGE
+    has_next: Annotated[bool, about("Whether there is another page.")] = False
+    next_cursor: Annotated[str | None, about("The `cursor` of the next page; null on the last one.")] = None
 
 
-class OpenSessions(Struct, frozen=True, kw_only=True):
-    data: Sequence[OpenSession]
+Paging = Annotated[CursorMeta, about("Where this page is in the list.")]
+
+
+class ActiveSession(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A session that can be refreshed.
+
+    Sessions that switch and join start from it have the same `created_at`, and end with it.
+    """
+
+    id: Annotated[UUID, about("The session's id.")]
+    organization_id: Annotated[UUID, about("The organization that its tokens are for.")]
+    created_at: Annotated[Moment, about("When its log-in was.")]
+    used_at: Annotated[Moment, about("When it was last refreshed.")]
+    expires_at: Annotated[Moment, about("When it ends, unless it is refreshed before.")]
+    current: Annotated[bool, about("Whether the request came with this session's access token.")]
+
+
+class SessionList(Struct, frozen=True, kw_only=True):
+    """One page of the caller's sessions."""
+
+    data: Annotated[Sequence[ActiveSession], about("The sessions, the one used last first.")]
+    meta: Paging = CursorMeta()
 
 
 class Member(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`id` is the person's."""
+    """A current or former member of the organization."""
 
-    id: UUID
-    email: str
-    first_name: str
-    last_name: str
-    role: Role
-    active: bool
-    joined_at: Moment
-    updated_at: Moment
+    id: UserId
+    email: EmailShown
+    first_name: FirstName
+    last_name: LastName
+    role: RoleShown
+    active: Annotated[bool, about("Whether the member may log in to this organization.")]
+    joined_at: Annotated[Moment, about("When the person became a member.")]
+    updated_at: UpdatedAt
 
 
-class Members(Struct, frozen=True, kw_only=True):
-    data: Sequence[Member]
+class MemberList(Struct, frozen=True, kw_only=True):
+    """One page of the members."""
+
+    data: Annotated[Sequence[Member], about("The members, by last and first name.")]
+    meta: Paging = CursorMeta()
 
 
 class InvitationState(StrEnum):
+    """What became of an invitation."""
+
     PENDING = "pending"
     USED = "used"
     REVOKED = "revoked"
     EXPIRED = "expired"
 
 
+# The last three are None from an older service.
 class Invitation(Struct, frozen=True, kw_only=True, rename="camel"):
-    id: UUID
-    email: str
-    role: Role
-    state: InvitationState
-    created_at: Moment
-    expires_at: Moment
+    """An invitation to the organization, without its token."""
+
+    id: Annotated[UUID, about("The invitation's id.")]
+    email: Annotated[str, about("The address that it is for.")]
+    role: Annotated[Role, about("The role that it gives.")]
+    state: Annotated[InvitationState, about("What became of it.")]
+    created_at: Annotated[Moment, about("When it was sent.")]
+    expires_at: Annotated[Moment, about("Until when it works.")]
+    invited_by_id: Annotated[UUID | None, about("The id of the ADMIN who sent it.")] = None
+    invited_by_name: Annotated[str | None, about("The name of the ADMIN who sent it.")] = None
+    usable: Annotated[bool | None, about("Whether it works now: it is pending, and its sender is an active ADMIN.")] = (
+        None
+    )
 
 
 class NewInvitation(Invitation, frozen=True, kw_only=True, rename="camel"):
-    """`token` is told this once."""
+    """An invitation with its token, which no other answer has."""
 
-    token: str
+    token: Annotated[str, about("The `invitationToken` of sign-up and join. Only this answer has it.")]
 
 
-class Invitations(Struct, frozen=True, kw_only=True):
-    data: Sequence[Invitation]
+class InvitationList(Struct, frozen=True, kw_only=True):
+    """One page of the invitations."""
+
+    data: Annotated[Sequence[Invitation], about("The invitations, the newest first.")]
+    meta: Paging = CursorMeta()
 
 
 class Done(Struct, frozen=True):
-    """A result that says nothing more."""
+    """An empty result."""
 
 
 class Auth(Protocol):
@@ -314,10 +396,10 @@ class Auth(Protocol):
     @operation("auth.getMe", budget=Budget.AUTH, repeatable=True)
     async def get_me(self, query: GetMe) -> Me: ...
 
-    @operation("auth.validateUser", budget=Budget.AUTH, repeatable=True)
+    @operation("auth.validateUser", budget=Budget.AUTH, repeatable=True, retried=False)
     async def validate_user(self, query: ValidateUser) -> Validity: ...
 
-    @operation("auth.lease", budget=Budget.AUTH, repeatable=False)
+    @operation("auth.lease", budget=Budget.AUTH, repeatable=False, retried=False)
     async def lease(self, query: Lease) -> Leased: ...
 
     @operation("auth.keys", budget=Budget.AUTH, repeatable=True)
@@ -333,13 +415,13 @@ class Auth(Protocol):
     async def change_password(self, command: ChangePassword) -> Done: ...
 
     @operation("auth.listSessions", budget=Budget.AUTH, repeatable=True)
-    async def list_sessions(self, query: ListSessions) -> OpenSessions: ...
+    async def list_sessions(self, query: ListSessions) -> SessionList: ...
 
     @operation("auth.endSession", budget=Budget.AUTH, repeatable=False)
     async def end_session(self, command: EndSession) -> Done: ...
 
     @operation("auth.listMembers", budget=Budget.AUTH, repeatable=True)
-    async def list_members(self, query: ListMembers) -> Members: ...
+    async def list_members(self, query: ListMembers) -> MemberList: ...
 
     @operation("auth.changeMember", budget=Budget.AUTH, repeatable=False)
     async def change_member(self, command: ChangeMember) -> Member: ...
@@ -348,7 +430,7 @@ class Auth(Protocol):
     async def invite(self, command: Invite) -> NewInvitation: ...
 
     @operation("auth.listInvitations", budget=Budget.AUTH, repeatable=True)
-    async def list_invitations(self, query: ListInvitations) -> Invitations: ...
+    async def list_invitations(self, query: ListInvitations) -> InvitationList: ...
 
     @operation("auth.revokeInvitation", budget=Budget.AUTH, repeatable=False)
     async def revoke_invitation(self, command: RevokeInvitation) -> Done: ...

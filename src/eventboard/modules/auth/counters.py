@@ -5,18 +5,54 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import asdict
+from sqlalchemy import BigInteger, Boolean, Double, bindparam, case, delete, func, literal, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import insert
 
-from eventboard.modules.auth import store
-from eventboard.platform import context
-from eventboard.platform.database import Database
-from eventboard.platform.rounds import Rounds
+from eventboard.core import request_context
+from eventboard.core.periodic import PeriodicTask
+from eventboard.db.database import Connection, Database, Statement
+from eventboard.modules.auth.models import Counter
 
-# Rows of one statement that sweeps: some 10 ms of work.
+# Rows that one statement deletes: some 10 ms of work.
 BATCH = 1_000
-# Seconds that one batch may take, and between two rounds.
+# Seconds that one batch may take, and between two deletions.
 BUDGET = 10.0
-SWEEP_EVERY = 60.0
+DELETE_EVERY = 60.0
+
+# Where a window has ended, the next one begins with the next increment.
+_AMOUNT = bindparam("amount", type_=BigInteger())
+_EXPIRED = Counter.ends_at <= func.now()
+_NEW_COUNTER = insert(Counter).values(
+    key=bindparam("key"),
+    total=func.greatest(literal_column("0"), _AMOUNT),
+    ends_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("window", type_=Double())),
+)
+COUNT = Statement(
+    _NEW_COUNTER.on_conflict_do_update(
+        index_elements=[Counter.key],
+        set_={
+            "total": case(
+                (_EXPIRED, _NEW_COUNTER.excluded.total),
+                else_=func.greatest(literal_column("0"), Counter.total + _AMOUNT),
+            ),
+            "ends_at": case(
+                (or_(_EXPIRED, bindparam("restart", type_=Boolean())), _NEW_COUNTER.excluded.ends_at),
+                else_=Counter.ends_at,
+            ),
+        },
+    ).returning(Counter.total, func.extract("epoch", Counter.ends_at - func.now()).label("ends_in"))
+)
+_EXISTS = Statement(select(Counter.key).where(Counter.key == bindparam("key"), Counter.ends_at > func.now()))
+# A batch; a counter that is being used is left to the next one.
+_BATCH_OF_EXPIRED = (
+    select(Counter.key)
+    .where(_EXPIRED)
+    .limit(bindparam("most", type_=BigInteger()))
+    .with_for_update(skip_locked=True)
+    .cte("expired")
+)
+_DELETE_EXPIRED = Statement(delete(Counter).where(Counter.key == _BATCH_OF_EXPIRED.c.key).returning(literal(1)))
 
 
 class Count(Struct, frozen=True):
@@ -26,91 +62,92 @@ class Count(Struct, frozen=True):
     ends_in: float
 
 
-class Step(Struct, frozen=True):
-    """`renewed`: the window, of so many seconds, begins now, whether or not there is one."""
+class Increment(Struct, frozen=True):
+    """`most` is the highest total that is allowed. `window` is in seconds; `restart`: it begins now in any case."""
 
     key: bytes
     window: int
     amount: int = 1
     most: int | None = None
-    renewed: bool = False
+    restart: bool = False
 
 
-class Question(Struct, frozen=True):
-    """What the database is asked, as `user`, together with a count."""
+class Query(Struct, frozen=True):
+    """A statement of at most one row that is executed in the transaction of a count, as `user`."""
 
     database: Database
-    statement: store.Beside
+    statement: Statement
     values: dict[str, Any]
     user: UUID | None = None
 
-    async def alone(self) -> Any | None:
+    async def execute(self) -> Any | None:
         """The row, or None."""
-        return await self.database.row(None, self.user, self.statement.alone, **self.values)
+        return await self.database.row(None, self.user, self.statement, **self.values)
 
 
 class Counters(Protocol):
-    """Each raises `unavailable` where the store can't be reached."""
+    """Each method raises `unavailable` where the store can't be reached."""
 
-    async def add(self, *steps: Step) -> list[Count]:
-        """Counts, and says what each makes, up to the first that makes more than its `most`: what comes after it
-        isn't counted. Below zero is zero.
+    async def add(self, *increments: Increment) -> list[Count]:
+        """Returns the counts up to the first that exceeds its `most`; those after it aren't counted.
+
+        A total is never less than zero.
         """
         ...
 
-    async def add_and_ask(self, steps: Sequence[Step], question: Question) -> tuple[list[Count], Any | None]:
-        """Counts, whatever the answer is; and the answer, a row or None, whatever the counts are.
-
-        In one round trip, where both are the database's. What can't be answered isn't counted.
-        """
+    async def add_and_query(self, increments: Sequence[Increment], query: Query) -> tuple[list[Count], Any | None]:
+        """As `add`, with the query's row or None. Where the query fails, nothing is counted."""
         ...
 
-    async def remembered(self, key: bytes) -> bool:
-        """Whether something was counted, of a window that hasn't ended."""
+    async def exists(self, key: bytes) -> bool:
+        """Whether something is counted in a window that hasn't ended."""
         ...
 
 
 class DatabaseCounters:
-    """In PostgreSQL, by its clock. What is over is swept."""
+    """In PostgreSQL, by its clock. Expired counters are deleted."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sweeping = Rounds(self.sweep, every=SWEEP_EVERY, name="sweeping counters")
+        self._deletion = PeriodicTask(self.delete_expired, every=DELETE_EVERY, name="deleting expired counters")
 
     async def open(self) -> None:
-        await self._sweeping.open()
+        await self._deletion.open()
 
     async def close(self) -> None:
-        await self._sweeping.close()
+        await self._deletion.close()
 
-    async def add(self, *steps: Step) -> list[Count]:
-        rows = await self._database.rows(None, None, store.COUNT, **_values(steps))
-        return [Count(*row) for row in rows]
+    async def add(self, *increments: Increment) -> list[Count]:
+        async with self._database.transaction(None) as connection:
+            return await _count(connection, increments)
 
-    async def add_and_ask(self, steps: Sequence[Step], question: Question) -> tuple[list[Count], Any | None]:
-        if not steps:
-            return [], await question.alone()
-        asked = question.values | _values(steps)
-        (row,) = await self._database.rows(None, question.user, question.statement.counting, **asked)
-        totals, ends, first = row[0], row[1], row[2]
-        return list(map(Count, totals, ends)), None if first is None else row
+    async def add_and_query(self, increments: Sequence[Increment], query: Query) -> tuple[list[Count], Any | None]:
+        if not increments:
+            return [], await query.execute()
+        async with self._database.transaction(None, query.user) as connection:
+            return await _count(connection, increments), await connection.one(query.statement, **query.values)
 
-    async def remembered(self, key: bytes) -> bool:
-        return await self._database.row(None, None, store.REMEMBERED, key=key) is not None
+    async def exists(self, key: bytes) -> bool:
+        return await self._database.row(None, None, _EXISTS, key=key) is not None
 
-    async def sweep(self) -> int:
-        """How many were over."""
-        swept = 0
+    async def delete_expired(self) -> int:
+        """Returns how many were deleted."""
+        total = 0
         while True:
-            with context.budget(BUDGET):
-                async with self._database.reading(None) as connection:
-                    deleted = len(await connection.all(store.SWEEP_COUNTERS, most=BATCH))
-            swept += deleted
+            with request_context.budget(BUDGET):
+                async with self._database.transaction(None) as connection:
+                    deleted = len(await connection.all(_DELETE_EXPIRED, most=BATCH))
+            total += deleted
             if deleted < BATCH:
-                return swept
+                return total
 
 
-def _values(steps: Sequence[Step]) -> dict[str, list[Any]]:
-    """The parameters of COUNT."""
-    keys, windows, amounts, mosts, renewed = map(list, zip(*map(astuple, steps), strict=True))
-    return {"keys": keys, "windows": windows, "amounts": amounts, "mosts": mosts, "renewed": renewed}
+async def _count(connection: Connection, increments: Sequence[Increment]) -> list[Count]:
+    """Within a transaction, which locks the counters in the order of the increments."""
+    counts: list[Count] = []
+    for increment in increments:
+        (row,) = await connection.all(COUNT, **asdict(increment))
+        counts.append(Count(row["total"], float(row["ends_in"])))
+        if increment.most is not None and row["total"] > increment.most:
+            break
+    return counts

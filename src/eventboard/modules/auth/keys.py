@@ -1,7 +1,7 @@
-"""Signing keys: PEM files, one for each key, in a folder that all of the auth module's processes share.
+"""Signing keys: PEM files, one for each key, in a folder that all processes of the auth module share.
 
-A key's name begins with when it was made. It is published at once and signs later, so that every verifier knows it
-before the first token that needs it; the older ones stay published until they are retired.
+A file's name begins with the time that the key was created at. A key is published at once and signs later, so that
+every verifier has it before the first token that needs it. Older keys stay published until they are retired.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import time
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -17,35 +18,36 @@ from uuid import uuid4
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from jwt.utils import base64url_encode
+from loguru import logger
 from msgspec import Struct
 
-from eventboard.platform.identity import ALGORITHM, KEYS_REFRESH, PublicKeys
+from eventboard.core.errors import Code, CommandError, ServiceError
+from eventboard.identity.access_tokens import ALGORITHM, KEYS_REFRESH, PublicKeys
 
-# Seconds after which a new key signs: two of the verifiers' refresh periods.
+# Seconds until a new key signs: twice the longest time between two fetches of a verifier.
 PUBLISHED_BEFORE = 2 * KEYS_REFRESH
-# Seconds between two looks at the folder.
-LOOK_EVERY = 5.0
+# Seconds between two reads of the folder.
+READ_EVERY = 1.0
 
-_MADE_AT = re.compile(r"(\d{8}T\d{6})Z-.*\.pem")
+_CREATED_AT = re.compile(r"(\d{8}T\d{6})Z-.*\.pem")
 _FORMAT = "%Y%m%dT%H%M%S"
 
 
-class KeyFileError(Exception):
+class KeyFileError(CommandError):
     """One line that names the file."""
 
 
 class SigningKey(Struct, frozen=True):
-    """`made_at` is in Unix seconds, 0 for one whose name doesn't say. `kid` is RFC 7638's thumbprint."""
+    """`created_at` is in Unix seconds, 0 where the file's name has no time. `kid` is RFC 7638's thumbprint."""
 
     kid: str
     private: ec.EllipticCurvePrivateKey
     public: dict[str, str]
-    made_at: float
+    created_at: float
     path: Path
 
     def signs_at(self) -> float:
-        return self.made_at + PUBLISHED_BEFORE if self.made_at else 0.0
+        return self.created_at + PUBLISHED_BEFORE if self.created_at else 0.0
 
 
 class Keys(Protocol):
@@ -55,35 +57,64 @@ class Keys(Protocol):
 
 
 class KeyRing:
-    """`path` is a PEM file, or a folder of them. `create` makes the first one where there is none.
+    """`path` is a PEM file, or a folder of them. `create`: the first key is created where there is none.
 
-    Raises KeyFileError, when it is made; later, keys that can't be read leave the known ones in force.
+    The constructor raises KeyFileError. Later, a missing or empty file is a removed key. Where a file can't be read for
+    another reason, or the folder is missing, the known keys stay in use.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self._path = path
         if create:
             self._create_first()
+        self._folder = path.is_dir()
         self._keys = load(path)
-        self._looked_at = time.monotonic()
+        self._read_at = time.monotonic()
 
     def signing(self) -> SigningKey:
-        """The newest that was published for long enough; the oldest, where none was."""
-        now = time.time()
-        return next((key for key in reversed(self.all()) if key.signs_at() <= now), self._keys[0])
+        """The newest key that was published long enough ago, or else the oldest. Raises `unavailable` without a key."""
+        now, known = time.time(), self.all()
+        if not known:
+            raise ServiceError(Code.UNAVAILABLE, "There is no signing key now.", retry_after=1, shed=True)
+        return next((key for key in reversed(known) if key.signs_at() <= now), known[0])
 
     def published(self) -> PublicKeys:
         return PublicKeys([key.public for key in self.all()])
 
     def all(self) -> list[SigningKey]:
-        """From the oldest to the newest."""
-        if time.monotonic() - self._looked_at > LOOK_EVERY:
-            self._looked_at = time.monotonic()
-            try:
-                self._keys = load(self._path)
-            except KeyFileError:
-                return self._keys
+        """All keys, the oldest first."""
+        if time.monotonic() - self._read_at > READ_EVERY:
+            self._read_at = time.monotonic()
+            self._reload()
         return self._keys
+
+    def _reload(self) -> None:
+        known = {key.path: key for key in self._keys}
+        keys = []
+        for file in self._files():
+            try:
+                keys.append(_read(file))
+            except KeyFileError as error:
+                logger.warning("{}", error)
+                if file in known:
+                    keys.append(known[file])
+        for path in known.keys() - {key.path for key in keys}:
+            logger.warning(
+                "{}: this signing key was removed: its access tokens are rejected, and clients have to refresh", path
+            )
+        self._keys = _in_order(keys)
+
+    def _files(self) -> list[Path]:
+        """Without empty ones. The known files where the folder is missing."""
+        try:
+            if self._folder:
+                files = list(self._path.iterdir())
+                return sorted(file for file in files if file.suffix == ".pem" and file.stat().st_size)
+            return [self._path] if self._path.stat().st_size else []
+        except FileNotFoundError:
+            return [key.path for key in self._keys] if self._folder else []
+        except OSError:
+            return [key.path for key in self._keys]
 
     def _create_first(self) -> None:
         try:
@@ -93,25 +124,32 @@ class KeyRing:
                 return
             self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not any(self._path.glob("*.pem")):
-                # One name for all who come first at once: the first of them wins, and it signs at once.
+                # Processes that start at once use one name: the first one's key wins, and it signs at once.
                 _write(self._path / "first.pem")
         except OSError as error:
             raise KeyFileError(f"{self._path}: no signing key can be made: {error}") from None
 
 
 def load(path: Path) -> list[SigningKey]:
-    """Every key, from the oldest to the newest. Raises KeyFileError."""
-    files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+    """All keys, the oldest first. Raises KeyFileError."""
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix == ".pem") if path.is_dir() else [path]
+    except OSError as error:
+        raise KeyFileError(f"{path}: no signing key can be read: {error}") from None
     if not files:
         raise KeyFileError(f"{path}: there is no signing key in this folder")
-    return sorted((_read(file) for file in files), key=lambda key: (key.made_at, key.kid))
+    return _in_order([_read(file) for file in files])
+
+
+def _in_order(keys: list[SigningKey]) -> list[SigningKey]:
+    return sorted(keys, key=lambda key: (key.created_at, key.kid))
 
 
 def rotate(folder: Path) -> SigningKey:
-    """Adds a key, which signs once it was published for long enough. Raises KeyFileError."""
+    """Adds a key, which signs after it has been published for PUBLISHED_BEFORE seconds. Raises KeyFileError."""
     _need_folder(folder)
-    made_at = datetime.now(UTC).strftime(_FORMAT)
-    path = folder / f"{made_at}Z-{uuid4().hex[:8]}.pem"
+    created_at = datetime.now(UTC).strftime(_FORMAT)
+    path = folder / f"{created_at}Z-{uuid4().hex[:8]}.pem"
     try:
         _write(path)
     except OSError as error:
@@ -120,24 +158,34 @@ def rotate(folder: Path) -> SigningKey:
 
 
 def retire(folder: Path, kid: str, *, lifetime: int) -> Path:
-    """Takes a key away that no valid token needs: tokens live for `lifetime` seconds. Raises KeyFileError."""
+    """Deletes a key that no valid token needs: tokens live for `lifetime` seconds. Raises KeyFileError."""
     _need_folder(folder)
     keys = load(folder)
-    found = [index for index, key in enumerate(keys) if key.kid == kid]
-    if not found:
+    index = next((index for index, key in enumerate(keys) if key.kid == kid), None)
+    if index is None:
         raise KeyFileError(f"{folder}: there is no key {kid}")
-    successors = keys[found[0] + 1 :]
-    unneeded_at = min((key.signs_at() for key in successors), default=float("inf")) + LOOK_EVERY + lifetime
+    successors = keys[index + 1 :]
+    unneeded_at = min((key.signs_at() for key in successors), default=float("inf")) + READ_EVERY + lifetime
     if time.time() < unneeded_at:
         when = "once there is a newer key" if not successors else f"in {unneeded_at - time.time():.0f} s"
-        raise KeyFileError(f"{keys[found[0]].path}: valid tokens may still need it; it can be retired {when}")
-    keys[found[0]].path.unlink()
-    return keys[found[0]].path
+        raise KeyFileError(f"{keys[index].path}: valid tokens may still need it; it can be retired {when}")
+    try:
+        keys[index].path.unlink()
+    except OSError as error:
+        raise KeyFileError(f"{keys[index].path}: it can't be deleted: {error}") from None
+    return keys[index].path
 
 
 def _need_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise KeyFileError(f"{folder}: keys are rotated in a folder of them; EVENTBOARD_TOKENS_KEY_FILE may name one")
+    try:
+        files = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        why = "keys are rotated in a folder of them; EVENTBOARD_TOKENS_KEY_FILE may name one"
+        raise KeyFileError(f"{folder}: {why}") from None
+    except OSError as error:
+        raise KeyFileError(f"{folder}: no signing key can be read: {error}") from None
+    if files and not any(file.suffix == ".pem" for file in files):
+        raise KeyFileError(f"{folder}: it holds other files, such as {files[0].name}, and no key; is it the folder?")
 
 
 def _read(path: Path) -> SigningKey:
@@ -153,14 +201,15 @@ def _read(path: Path) -> SigningKey:
 def signing_key(private: ec.EllipticCurvePrivateKey, path: Path) -> SigningKey:
     stated = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
     public = {name: str(stated[name]) for name in ("crv", "kty", "x", "y")}
-    kid = base64url_encode(hashlib.sha256(json.dumps(public, separators=(",", ":")).encode()).digest()).decode()
-    name = _MADE_AT.fullmatch(path.name)
-    made_at = datetime.strptime(name[1], _FORMAT).replace(tzinfo=UTC).timestamp() if name else 0.0
-    return SigningKey(kid, private, {**public, "kid": kid, "use": "sig", "alg": ALGORITHM}, made_at, path)
+    digest = hashlib.sha256(json.dumps(public, separators=(",", ":")).encode()).digest()
+    kid = urlsafe_b64encode(digest).rstrip(b"=").decode()
+    name = _CREATED_AT.fullmatch(path.name)
+    created_at = datetime.strptime(name[1], _FORMAT).replace(tzinfo=UTC).timestamp() if name else 0.0
+    return SigningKey(kid, private, {**public, "kid": kid, "use": "sig", "alg": ALGORITHM}, created_at, path)
 
 
 def _write(path: Path) -> None:
-    """The file appears whole, readable by its owner alone, and only once: whoever comes second keeps the first's."""
+    """Writes the file at once, readable by its owner alone. A file that another process has written meanwhile stays."""
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

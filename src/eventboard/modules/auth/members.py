@@ -1,143 +1,111 @@
-"""What an ADMIN does: members, invitations, the organization itself."""
+"""Members of an organization: advanced-alchemy's repository and service, used within one session."""
 
 from typing import Any
+from uuid import UUID
 
-import asyncpg
+from advanced_alchemy.repository import SQLAlchemyAsyncRepository
+from advanced_alchemy.service import SQLAlchemyAsyncRepositoryService
 from msgspec import UNSET
+from sqlalchemy import func, select
+from sqlalchemy.orm import contains_eager
 
-from eventboard.modules.auth import store
-from eventboard.modules.auth.contract import (
-    ChangeMember,
-    ChangeOrganization,
-    Done,
-    Invitation,
-    Invitations,
-    InvitationState,
-    Invite,
-    ListInvitations,
-    ListMembers,
-    Member,
-    Members,
-    NewInvitation,
-    Organization,
-    RevokeInvitation,
-)
-from eventboard.modules.auth.mail import invitation
-from eventboard.modules.auth.names import email_key, name_key
-from eventboard.modules.auth.opaque import fingerprint, new_invitation_token
-from eventboard.modules.auth.organizations import taken
-from eventboard.modules.auth.part import Part
-from eventboard.modules.auth.rules import email_errors, refuse
-from eventboard.platform.errors import Code, ServiceError, invalid
-from eventboard.platform.identity import Role
-from eventboard.platform.ids import uuid7
+from eventboard.core.errors import Code, ServiceError
+from eventboard.identity.access_tokens import Principal, Role
+from eventboard.modules.auth.contract import Member, MemberList, MemberPatch, PageQuery
+from eventboard.modules.auth.models import Membership, User
+from eventboard.modules.auth.pages import CursorPages, invalid_cursor, rows_shown
+from eventboard.modules.auth.repository import ROLE_IN_FORCE
+from eventboard.modules.auth.session_issuer import session_ended
+
+# By last and first name.
+_PAGES = CursorPages("members", User.last_name, User.first_name, User.id)
+# advanced-alchemy 1.12 has SQLAlchemy 2.0's types of statements.
+_WITH_USER: Any = select(Membership).join(Membership.user).options(contains_eager(Membership.user))
 
 
-class Membership(Part):
-    async def list_members(self, query: ListMembers) -> Members:
-        caller = await self._admin(query.actor)
-        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
-            rows = await connection.all(store.MEMBERS, organization_id=caller.organization_id)
-        return Members(data=[_member(row) for row in rows])
+class MemberRepository(SQLAlchemyAsyncRepository[Membership]):
+    model_type = Membership
 
-    async def change_member(self, command: ChangeMember) -> Member:
-        caller = await self._admin(command.actor)
-        patch = command.patch
-        who = {"organization_id": caller.organization_id, "user_id": command.user_id}
-        async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
-            # Two ADMINs that demote each other at once: the second waits here, and finds itself the last.
-            admins = [row["user_id"] for row in await connection.all(store.LOCK_ADMINS, **who)]
-            await self._still_admin(connection, caller)
-            before = await connection.one(store.LOCK_MEMBERSHIP, **who)
-            if before is None:
-                raise ServiceError(Code.NOT_FOUND, "There is no such member.")
-            role = before["role"] if patch.role is UNSET else patch.role
-            active = before["active"] if patch.active is UNSET else patch.active
-            if admins == [command.user_id] and not (active and role == Role.ADMIN):
-                raise ServiceError(Code.LAST_ADMIN, "An organization needs an active ADMIN, and this is the last.")
-            if (role, active) != (before["role"], before["active"]):
-                await connection.run(store.SET_MEMBERSHIP, **who, role=role, active=active)
-            (row,) = await connection.all(store.ONE_MEMBER, **who)
-        return _member(row)
-
-    async def invite(self, command: Invite) -> NewInvitation:
-        caller = await self._admin(command.actor)
-        email, token = email_key(command.draft.email), new_invitation_token(caller.organization_id)
-        refuse(email_errors("/email", email))
-        async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
-            await self._still_admin(connection, caller)
-            if await connection.one(store.MEMBER_BY_EMAIL, organization_id=caller.organization_id, email=email):
-                raise taken("/email", "This person is a member, or was one.")
-            (row,) = await connection.all(
-                store.ADD_INVITATION,
-                organization_id=caller.organization_id,
-                id=uuid7(),
-                email=email,
-                role=command.draft.role,
-                hash=fingerprint(token),
-                invited_by_id=caller.user_id,
-                lifetime=self._lifetimes.invitation,
-            )
-            organization = await connection.one(store.ORGANIZATION, organization_id=caller.organization_id)
-        name = organization["name"] if organization else ""
-        await self._mail.send(
-            invitation(
-                to=email,
-                inviter=caller.name,
-                organization=name,
-                role=command.draft.role,
-                token=token,
-                expires_at=row["expires_at"],
-            )
+    async def lock_admins(self, organization_id: UUID) -> list[UUID]:
+        """The active ADMINs, who stay so until the transaction ends."""
+        admins = await self.session.scalars(
+            select(Membership.user_id)
+            .where(Membership.organization_id == organization_id, Membership.role == Role.ADMIN, Membership.active)
+            .order_by(Membership.user_id)
+            .with_for_update()
         )
-        return NewInvitation(**_invitation(row), token=token)
+        return list(admins)
 
-    async def list_invitations(self, query: ListInvitations) -> Invitations:
-        caller = await self._admin(query.actor)
-        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
-            rows = await connection.all(store.INVITATIONS, organization_id=caller.organization_id)
-        return Invitations(data=[Invitation(**_invitation(row)) for row in rows])
+    async def role_in_force(self, caller: Principal) -> str | None:
+        """None where the membership or the session has ended."""
+        who = {"organization_id": caller.organization_id, "user_id": caller.user_id, "session_id": caller.session_id}
+        role: str | None = await self.session.scalar(ROLE_IN_FORCE, who)
+        return role
 
-    async def revoke_invitation(self, command: RevokeInvitation) -> Done:
-        """A used one can't be taken back: it is not found, like one that never was."""
-        caller = await self._admin(command.actor)
-        async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
-            await self._still_admin(connection, caller)
-            revoked = await connection.one(
-                store.REVOKE_INVITATION, organization_id=caller.organization_id, id=command.invitation_id
+
+class MemberService(SQLAlchemyAsyncRepositoryService[Membership, MemberRepository]):
+    repository_type = MemberRepository
+
+    async def require_admin(self, caller: Principal) -> None:
+        """Checked in the transaction itself: caches keep a revoked role for some seconds, in which its former ADMIN
+        could restore it.
+        """
+        role = await self.repository.role_in_force(caller)
+        if role is None:
+            raise session_ended()
+        if role != Role.ADMIN:
+            raise not_admin()
+
+    async def page(self, organization_id: UUID, query: PageQuery | None) -> MemberList:
+        position, after = _PAGES.position(organization_id, query), None
+        if position is not None:
+            last = await self.get_one_or_none(organization_id=organization_id, user_id=position.id)
+            if last is None:
+                raise invalid_cursor()
+            after = (last.user.last_name, last.user.first_name, last.user_id)
+        rows = await self.get_many(
+            Membership.organization_id == organization_id,
+            _PAGES.rows(after, rows_shown(query) + 1),
+            statement=_WITH_USER,
+        )
+        shown, meta = _PAGES.page(organization_id, query, rows, lambda row: (row.user_id,))
+        return MemberList(data=[_member(row) for row in shown], meta=meta)
+
+    async def change(self, caller: Principal, user_id: UUID, patch: MemberPatch) -> Member:
+        # Of two ADMINs that demote each other at once the second waits here, and is no ADMIN then.
+        admins = await self.repository.lock_admins(caller.organization_id)
+        await self.require_admin(caller)
+        membership = await self.repository.get_one_or_none(
+            organization_id=caller.organization_id, user_id=user_id, with_for_update={"of": Membership}
+        )
+        if membership is None:
+            raise ServiceError(Code.NOT_FOUND, "There is no such member.")
+        role = membership.role if patch.role is UNSET else patch.role
+        active = membership.active if patch.active is UNSET else patch.active
+        if admins == [user_id] and not (active and role == Role.ADMIN):
+            raise ServiceError(
+                Code.LAST_ADMIN,
+                "This is the last active ADMIN of the organization. Make another member an ADMIN first.",
             )
-        if revoked is None:
-            raise ServiceError(Code.NOT_FOUND, "There is no such invitation that could be revoked.")
-        return Done()
-
-    async def change_organization(self, command: ChangeOrganization) -> Organization:
-        caller = await self._admin(command.actor)
-        patch = command.patch
-        if patch.name is not UNSET and not name_key(patch.name):
-            raise invalid("/name", "A name needs a letter or a digit.")
-        async with self._database.transaction(caller.organization_id, caller.user_id) as connection:
-            await self._still_admin(connection, caller)
-            (before,) = await connection.all(store.LOCK_ORGANIZATION, organization_id=caller.organization_id)
-            name = before["name"] if patch.name is UNSET else patch.name.strip()
-            open_signup = before["open_signup"] if patch.open_signup is UNSET else patch.open_signup
-            if (name, open_signup) == (before["name"], before["open_signup"]):
-                return Organization(**before)
-            try:
-                (row,) = await connection.all(
-                    store.SET_ORGANIZATION,
-                    organization_id=caller.organization_id,
-                    new_name=name,
-                    name_key=name_key(name),
-                    new_open_signup=open_signup,
-                )
-            except asyncpg.UniqueViolationError:
-                raise taken("/name", "There is an organization of this name.") from None
-        return Organization(**row)
+        if (role, active) != (membership.role, membership.active):
+            membership.role, membership.active, membership.updated_at = role, active, func.now()
+            membership = await self.update(membership)
+        return _member(membership)
 
 
-def _member(row: Any) -> Member:
-    return Member(**{**row, "role": Role(row["role"])})
+def not_admin() -> ServiceError:
+    return ServiceError(Code.FORBIDDEN, "Only an ADMIN may do this.")
 
 
-def _invitation(row: Any) -> dict[str, Any]:
-    return {**row, "role": Role(row["role"]), "state": InvitationState(row["state"])}
+def _member(membership: Membership) -> Member:
+    user = membership.user
+    return Member(
+        id=user.id,
+        email=user.email,
+        first_name=user.first_name,
+        last_name=user.last_name,
+        role=Role(membership.role),
+        active=membership.active,
+        joined_at=membership.created_at,
+        updated_at=membership.updated_at,
+    )

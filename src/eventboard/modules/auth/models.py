@@ -1,13 +1,24 @@
-"""The tables of accounts, in the schema `auth`."""
+"""The tables of the auth module, in the schema `auth`."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, func, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Text,
+    UniqueConstraint,
+    case,
+    exists,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
-from eventboard.platform.identity import Role
-from eventboard.platform.models import TableBase, Timestamps, registry_of
+from eventboard.db.models import TableBase, Timestamps, registry_of
+from eventboard.identity.access_tokens import Role
 
 SCHEMA = "auth"
 
@@ -19,7 +30,7 @@ class Base(TableBase):
 
 
 class Organization(Timestamps, Base):
-    """`name_key` is what names are compared by: see names.py."""
+    """`name_key` is the name as it is compared: see names.py."""
 
     __tablename__ = "organizations"
 
@@ -34,6 +45,7 @@ class User(Timestamps, Base):
     """A person; what they may do in an organization is in their membership."""
 
     __tablename__ = "users"
+    __table_args__ = (Index("ix_users_last_organization_id", "last_organization_id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(Text, unique=True)
@@ -55,12 +67,22 @@ class Membership(Timestamps, Base):
     role: Mapped[str] = mapped_column(Text)
     active: Mapped[bool] = mapped_column(server_default=text("true"))
 
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True, viewonly=True)
+
 
 class UserSession(Base):
-    """A log-in, and the family of refresh tokens that continue it."""
+    """Started by a log-in, or from another session by switch or join; refresh tokens continue it.
+
+    The sessions of one log-in are a family: all have its `family_id` and its `created_at`. A session without a
+    `family_id` is a family of its own, with its own id.
+    """
 
     __tablename__ = "sessions"
-    __table_args__ = (Index("ix_sessions_user_id", "user_id"), Index("ix_sessions_expires_at", "expires_at"))
+    __table_args__ = (
+        Index("ix_sessions_user_id", "user_id"),
+        Index("ix_sessions_organization_id", "organization_id"),
+        Index("ix_sessions_expires_at", "expires_at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
@@ -69,10 +91,11 @@ class UserSession(Base):
     used_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    family_id: Mapped[UUID | None]
 
 
 class RefreshToken(Base):
-    """`hash` is the token's SHA-256. A spent one stays as long as its session: its return ends the family."""
+    """`hash` is the token's SHA-256. A spent one is kept as long as its session: its use ends the family."""
 
     __tablename__ = "refresh_tokens"
     __table_args__ = (Index("ix_refresh_tokens_session_id", "session_id"),)
@@ -84,13 +107,16 @@ class RefreshToken(Base):
 
 
 class Invitation(Base):
-    """`hash` is the token's SHA-256."""
+    """`hash` is the token's SHA-256. `state` is by the database's clock; an invitation is good for as long as its
+    inviter is an active ADMIN.
+    """
 
     __tablename__ = "invitations"
     __table_args__ = (
         CheckConstraint(f"role IN ({', '.join(repr(role.value) for role in Role)})", name="role"),
         UniqueConstraint("organization_id", "hash"),
         Index("ix_invitations_expires_at", "expires_at"),
+        Index("ix_invitations_invited_by_id", "invited_by_id"),
     )
 
     organization_id: Mapped[UUID] = mapped_column(ForeignKey(Organization.id), primary_key=True)
@@ -100,13 +126,33 @@ class Invitation(Base):
     hash: Mapped[bytes]
     invited_by_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime]
-    used_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime] = mapped_column()
+    used_at: Mapped[datetime | None] = mapped_column()
+    revoked_at: Mapped[datetime | None] = mapped_column()
+
+    invited_by: Mapped[User] = relationship(lazy="joined", innerjoin=True, viewonly=True)
+    state: Mapped[str] = column_property(
+        case(
+            (used_at.is_not(None), "used"),
+            (revoked_at.is_not(None), "revoked"),
+            (expires_at <= func.now(), "expired"),
+            else_="pending",
+        )
+    )
+    inviter_is_admin: Mapped[bool] = column_property(
+        exists()
+        .where(
+            Membership.organization_id == organization_id,
+            Membership.user_id == invited_by_id,
+            Membership.role == Role.ADMIN,
+            Membership.active,
+        )
+        .correlate_except(Membership)
+    )
 
 
 class Counter(Base):
-    """How often something was done in a window that ends at `ends_at`; `key` is a hash of what and by whom."""
+    """A count in a window that ends at `ends_at`; `key` is a hash of the limit and its subject."""
 
     __tablename__ = "counters"
     __table_args__ = (Index("ix_counters_ends_at", "ends_at"),)

@@ -9,17 +9,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from eventboard.modules.auth.counters import Count, Question, Step
-from eventboard.platform.errors import Code, ServiceError
+from eventboard.core.errors import Code, ServiceError
+from eventboard.modules.auth.counters import Count, Increment, Query
 
-# Valkey speaks Redis' protocol, so one client serves for both.
+# Valkey has the protocol of Redis, so one client serves both.
 SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
-# Seconds to connect, and to hear an answer: a log-in waits for three of them.
+# Seconds to connect, and to wait for an answer: a log-in waits for three of them.
 TIMEOUT = 0.5
-# A connection that the server has closed meanwhile is made anew, once.
+# Once, for a connection that the server has closed meanwhile.
 RETRIES = 1
-# As auth.counted does in PostgreSQL, in one step: counts (the amount, the window's milliseconds, whether it is renewed)
-# and says what that makes, and the milliseconds that are left.
+# As counters.COUNT does in PostgreSQL. Arguments: the amount, the window in milliseconds, whether it begins now in any
+# case. Returns the total and the milliseconds that are left.
 COUNT = """
 local total = math.max(0, (redis.call('get', KEYS[1]) or 0) + ARGV[1])
 local left = redis.call('pttl', KEYS[1])
@@ -49,28 +49,29 @@ class RedisCounters:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def add(self, *steps: Step) -> list[Count]:
+    async def add(self, *increments: Increment) -> list[Count]:
         counts: list[Count] = []
-        with _reached():
-            for step in steps:
-                total, left = await self._count([_name(step.key)], [step.amount, step.window * 1000, int(step.renewed)])
+        with _unavailable_on_error():
+            for increment in increments:
+                arguments = [increment.amount, increment.window * 1000, int(increment.restart)]
+                total, left = await self._count([_name(increment.key)], arguments)
                 counts.append(Count(total, left / 1000))
-                if step.most is not None and total > step.most:
+                if increment.most is not None and total > increment.most:
                     break
         return counts
 
-    async def add_and_ask(self, steps: Sequence[Step], question: Question) -> tuple[list[Count], Any | None]:
-        counts = await self.add(*steps)
+    async def add_and_query(self, increments: Sequence[Increment], query: Query) -> tuple[list[Count], Any | None]:
+        counts = await self.add(*increments)
         try:
-            return counts, await question.alone()
+            return counts, await query.execute()
         except Exception:
-            # Whatever it is, it is told. What was renewed is no count: that somebody was known isn't taken back.
-            done = steps[: len(counts)]
-            await self.add(*(Step(step.key, step.window, -step.amount) for step in done if not step.renewed))
+            # A known address is no count, and isn't undone.
+            counted = [increment for increment in increments[: len(counts)] if not increment.restart]
+            await self.add(*(Increment(done.key, done.window, -done.amount) for done in counted))
             raise
 
-    async def remembered(self, key: bytes) -> bool:
-        with _reached():
+    async def exists(self, key: bytes) -> bool:
+        with _unavailable_on_error():
             return int(await self._redis.get(_name(key)) or 0) > 0
 
 
@@ -79,7 +80,7 @@ def _name(key: bytes) -> str:
 
 
 @contextmanager
-def _reached() -> Iterator[None]:
+def _unavailable_on_error() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:

@@ -1,10 +1,9 @@
-"""Mail by SMTP, beside the requests: from a bounded queue, retried a little, finished when the process ends."""
+"""Mail by SMTP, in the background: from a bounded queue, with retries; the queue is emptied when the process ends."""
 
 import asyncio
 import math
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -15,18 +14,27 @@ from typing import Literal
 
 import aiosmtplib
 import stamina
+from aiosmtplib.email import parse_address
 from loguru import logger
 from msgspec import Struct
+from msgspec.structs import replace
 
+from eventboard.core import request_context
 from eventboard.modules.auth.mail import Message
-from eventboard.platform import context
+from eventboard.modules.auth.names import mailbox
 
-# Mails on their way at once: one address that makes us wait doesn't hold up the next.
+# Mails that are sent at once: a slow recipient doesn't delay the others.
 SENDERS = 4
+# Seconds for the server to answer QUIT when the process ends.
+QUIT_TIMEOUT = 0.5
+
+
+class UndeliverableError(Exception):
+    """A mail can't be sent to exactly its address. The message may be logged."""
 
 
 class SmtpServer(Struct, frozen=True, kw_only=True):
-    """`timeout` and `first_wait` (doubled each time) are in seconds; without a `username` nobody logs in."""
+    """`timeout` and `first_wait` (doubled for each retry) are in seconds; without a `username` there is no log-in."""
 
     host: str
     port: int
@@ -39,7 +47,7 @@ class SmtpServer(Struct, frozen=True, kw_only=True):
 
 
 class SmtpMail:
-    """`queue` mails may wait; past that one is dropped. `patience` says how many seconds closing may take.
+    """`queue` mails may wait; one more is dropped. `patience` returns the seconds that closing may take.
 
     Raises ValueError where `sender` is no address.
     """
@@ -56,28 +64,35 @@ class SmtpMail:
         self._senders: list[asyncio.Task[None]] = []
 
     async def send(self, message: Message) -> None:
-        correlation_id = context.current().correlation_id
+        correlation_id = request_context.current().correlation_id
         try:
             self._waiting.put_nowait((message, correlation_id))
         except asyncio.QueueFull:
             logger.bind(correlation_id=correlation_id).error(
-                "a mail is dropped: {} wait already", self._waiting.qsize()
+                "a mail is dropped: {} wait already; check the mail server, or raise EVENTBOARD_MAIL_QUEUE",
+                self._waiting.qsize(),
             )
 
     async def open(self) -> None:
         self._senders = [asyncio.create_task(self._run()) for _ in range(SENDERS)]
 
     async def close(self) -> None:
-        """What is waiting is sent still, as long as there is patience."""
+        """Sends what is queued, within `patience`."""
         try:
             async with asyncio.timeout(self._patience()):
                 await self._waiting.join()
         except TimeoutError:
-            logger.error("the process ends with mails unsent: {} wait, and those on their way", self._waiting.qsize())
-        for sender in self._senders:
-            sender.cancel()
-        if self._senders:
-            await asyncio.wait(self._senders)
+            logger.error(
+                "the process ends with mails unsent: {} wait, and those on their way; invite these people again, and"
+                " check whether the mail server is slow or EVENTBOARD_SERVER_GRACE short",
+                self._waiting.qsize(),
+            )
+        # Cancelled once, a sender quits politely, which the server may not answer; cancelled again, it stops.
+        for _ in range(2):
+            for sender in self._senders:
+                sender.cancel()
+            if self._senders:
+                await asyncio.wait(self._senders, timeout=QUIT_TIMEOUT)
 
     async def _run(self) -> None:
         while True:
@@ -85,24 +100,30 @@ class SmtpMail:
             try:
                 await self._deliver(message, correlation_id)
             except Exception as error:  # noqa: BLE001 - a mail that can't be sent must not end the sending for good
-                # No text, no address, no traceback with either: what the server said is enough.
-                logger.bind(correlation_id=correlation_id).error("a mail can't be sent: {}", _said(error))
+                # Without the text and the address, which a traceback could show.
+                logger.bind(correlation_id=correlation_id).error(
+                    "a mail can't be sent: {}; once the cause is gone, invite that person again",
+                    _describe(error),
+                )
             finally:
                 self._waiting.task_done()
 
     async def _deliver(self, message: Message, correlation_id: str) -> None:
         server = self._server
-        # Made once: whoever gets a mail twice, after an answer that was lost, can tell by its id.
-        mail = written(message, self._from)
+        message = replace(message, to=mailbox(message.to))
+        # Built once: a mail that is sent twice, after an answer was lost, has one id.
+        mail = build_message(message, self._from)
 
-        def again(error: Exception) -> bool:
+        def is_retryable(error: Exception) -> bool:
             if _is_final(error):
                 return False
-            logger.bind(correlation_id=correlation_id).warning("a mail isn't sent yet: {}", _said(error))
+            logger.bind(correlation_id=correlation_id).warning(
+                "a mail isn't sent yet: {}; it is tried again", _describe(error)
+            )
             return True
 
         async for attempt in stamina.retry_context(
-            on=again,
+            on=is_retryable,
             attempts=server.retries + 1,
             timeout=None,
             wait_initial=server.first_wait,
@@ -110,47 +131,51 @@ class SmtpMail:
             wait_max=math.inf,
         ):
             with attempt:
-                await self._attempt(mail, message.to)
-
-    async def _attempt(self, mail: EmailMessage, to: str) -> None:
-        server = self._server
-        client = aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.username or None,
-            password=server.password or None,
-            timeout=server.timeout,
-            use_tls=server.tls == "implicit",
-            start_tls=server.tls == "starttls",
-            tls_context=self._tls,
-        )
-        try:
-            await client.connect()
-            await client.send_message(mail, sender=self._from.addr_spec, recipients=[to])
-            # It is theirs now, whatever they say to a goodbye.
-            with suppress(aiosmtplib.SMTPException):
-                await client.quit()
-        finally:
-            client.close()
+                # An address beyond ASCII is sent unchanged, to servers with SMTPUTF8 only.
+                await aiosmtplib.send(
+                    mail,
+                    sender=self._from.addr_spec,
+                    recipients=[message.to],
+                    hostname=server.host,
+                    port=server.port,
+                    username=server.username or None,
+                    password=server.password or None,
+                    timeout=server.timeout,
+                    use_tls=server.tls == "implicit",
+                    start_tls=server.tls == "starttls",
+                    tls_context=self._tls,
+                )
 
 
-def written(message: Message, sender: Address) -> EmailMessage:
-    """No name in it can add a header: a line end becomes a blank, and what looks encoded isn't decoded."""
+def build_message(message: Message, sender: Address) -> EmailMessage:
+    """No name in it can add a header: a line end becomes a blank, and encoded words aren't decoded."""
     mail = EmailMessage(policy=SMTP)
     mail["From"] = sender
-    mail["To"] = _address(message.to)
-    # The library would decode an encoded word of RFC 2047, line ends in it included, and write them out.
+    mail["To"] = _recipient(message.to)
+    # The library would decode an encoded word of RFC 2047, with its line ends.
     mail["Subject"] = " ".join(message.subject.replace("=?", "= ?").split())
     mail["Date"] = format_datetime(datetime.now(UTC))
     mail["Message-ID"] = make_msgid(domain=sender.domain)
-    # RFC 3834: no out-of-office note comes back.
+    # RFC 3834: prevents out-of-office replies.
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(message.text)
     return mail
 
 
+def _recipient(text: str) -> Address:
+    """Raises UndeliverableError where the mail would be sent to another address than the stored one."""
+    try:
+        address = _address(text)
+        exact = address.addr_spec == parse_address(text) == text
+    except ValueError:
+        exact = False
+    if not exact:
+        raise UndeliverableError("its address is none that mail can be sent to as it is written")
+    return address
+
+
 def _address(text: str, name: str = "") -> Address:
-    """One address, and no list of them. Raises ValueError."""
+    """Exactly one address. Raises ValueError."""
     user, _, domain = text.rpartition("@")
     if not user or not domain or not text.isprintable() or "=?" in text:
         raise ValueError(f"{text!r} is no e-mail address")
@@ -161,7 +186,7 @@ def _address(text: str, name: str = "") -> Address:
 
 
 def _is_final(error: Exception) -> bool:
-    """A server's 5xx stays what it is, and so does a mistake of ours; what can't be reached now may be there soon."""
+    """Whether a retry is useless: for a 5xx of the server, and for a bug of ours."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return all(refused.code >= 500 for refused in error.recipients)
     if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -171,8 +196,12 @@ def _is_final(error: Exception) -> bool:
     return not isinstance(error, (aiosmtplib.SMTPException, OSError))
 
 
-def _said(error: Exception) -> str:
-    """The kind of error, and the server's code; its words could repeat an address, or more."""
+def _describe(error: Exception) -> str:
+    """The kind of error and the server's code, without its text: that could repeat an address, or more."""
+    if isinstance(error, UndeliverableError):
+        return str(error)
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
+    if isinstance(error, aiosmtplib.SMTPNotSupported):
+        return "its address isn't ASCII, and the mail server has no SMTPUTF8"
     return f"{type(error).__name__} {getattr(error, 'code', '')}".rstrip()

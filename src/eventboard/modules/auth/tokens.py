@@ -1,4 +1,4 @@
-"""Access tokens are issued here, and nowhere else."""
+"""Issues access tokens."""
 
 import json
 import time
@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 
 import jwt
 
+from eventboard.identity.access_tokens import ALGORITHM, TOKEN_TYPE, PublicKeys, Role
 from eventboard.modules.auth.keys import Keys
-from eventboard.platform.identity import ALGORITHM, TOKEN_TYPE, PublicKeys, Role
 
 
 class _Utf8(json.JSONEncoder):
-    """Without escapes, which make a character up to three times as long: a token has a bound."""
+    """Without escapes: they make a character up to three times as long, and a token's length is limited."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options | {"ensure_ascii": False})
@@ -29,7 +29,8 @@ class TokenIssuer:
 
     @property
     def public_keys(self) -> PublicKeys:
-        return self._keys.published()
+        """With the lifetime of a token: the other modules don't have the setting."""
+        return PublicKeys(self._keys.published().keys, longest=self.lifetime)
 
     def issue(self, *, user_id: UUID, organization_id: UUID, role: Role, name: str, session_id: UUID) -> str:
         now = int(time.time())

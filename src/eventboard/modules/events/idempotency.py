@@ -1,61 +1,79 @@
-"""Exactly once: a write that carries an idempotency key happens once, however often it is sent.
+"""Idempotency keys: a write that carries one takes effect once, however often it is sent.
 
-One transaction holds it all: the lock on the key, the look-up, the work with its history, the stored outcome. A crash
-leaves all of it or nothing; the lock goes with the transaction, so no key is ever stuck. The lock comes before the
-look-up, in a statement of its own: the look-up's snapshot then sees what the lock's last holder committed.
+One transaction holds everything: the lock on the key, the lookup, the change with its history entry, and the stored
+outcome. A crash leaves all of it or none. PostgreSQL releases the lock with the transaction, so no key is ever stuck.
+The lock is acquired in a statement before the lookup, so that the lookup sees what the lock's last holder committed.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from math import inf
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from msgspec import Struct
 
-from eventboard.modules.events import store
-from eventboard.modules.events.contract import Event, FindKey, KeyReport, KeyState, Written
-from eventboard.platform import context
-from eventboard.platform.contract import KEY_FIELD, IdempotencyKey
-from eventboard.platform.database import Connection, Database, LockedError
-from eventboard.platform.errors import Code, FieldError, KeyStatus, ServiceError
-from eventboard.platform.identity import Principal
-from eventboard.platform.tracing import FIRST, IDEMPOTENCY, Span
+from eventboard.core import request_context
+from eventboard.core.contract import KEY_FIELD, IdempotencyKey
+from eventboard.core.errors import Code, FieldError, KeyStatus, ServiceError
+from eventboard.db.database import Connection, Database, LockedError
+from eventboard.identity.access_tokens import Principal
+from eventboard.modules.events import lifecycle, repository
+from eventboard.modules.events.contract import (
+    Action,
+    CreateEvent,
+    Event,
+    EventCommand,
+    FindKey,
+    KeyReport,
+    KeyState,
+    UpdateEvent,
+    Written,
+)
+from eventboard.modules.events.quotas import Quotas
+from eventboard.observability.tracing import FIRST, IDEMPOTENCY, RECORD, step
 
-# Seconds that the outcome of a client's request is kept: promised.
+# Seconds for which the outcome of a client's request is stored.
 LIFETIME = 24 * 60 * 60
-# Refusals that the event's state decided. Others may be decided otherwise next time, and are not kept.
-STORED_REFUSALS = frozenset({Code.WRONG_STATE, Code.NOT_FOUND, Code.VERSION_CHANGED})
-# Seconds: a request that waits for the first one with its key looks again after this, doubled up to the longest.
-FIRST_LOOK, LONGEST_LOOK = 0.01, 0.2
-# Seconds before the end of its budget at which it gives up, so that an answer still reaches the client.
-GIVES_UP = 0.5
+# Rejections that the event's state decided. Others may turn out otherwise next time, and are not stored.
+STORED_REJECTIONS = frozenset({Code.WRONG_STATE, Code.NOT_FOUND, Code.VERSION_CHANGED})
+# Seconds between two lookups of a request that waits for the first one with its key; they double up to the longest.
+SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.2
+# Seconds before the end of its budget at which such a request gives up, so that a response still reaches the client.
+GIVE_UP_BEFORE = 0.5
 RETRY_AFTER = 1
 
-Work = Callable[[Connection], Awaitable[Event | None]]
+# Bytes up to which the outcome of a change that changed nothing is stored with its key. A larger one is stored once for
+# all keys with this outcome. Otherwise each key of an empty PATCH would store the whole event.
+MAX_INLINE = 1024
+# The parts of a `Request`, as clients know them.
+_PARTS = (("operation", "operation"), ("target", "event"), ("payload", "body or If-Match"))
+# The key of a shared outcome contains its hash. It has a space, which no client's and no adapter's key has.
+SHARED_KEY = "body {}"
+SHARED_LIFETIME = 2 * LIFETIME
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
-    """What is stored: the event as it was answered (None once deleted), or the refusal."""
+    """What is stored: the event as it was returned (None once deleted), or the rejection.
+
+    `body` is the key of a shared outcome. `code` and `detail` are then for an older version, which doesn't know the
+    field and may run at the same time. `version` is that of a `version-changed`.
+    """
 
     event: Event | None = None
     code: Code | None = None
     detail: str = ""
     errors: tuple[FieldError, ...] = ()
-
-    def written(self, status: KeyStatus | None) -> Written:
-        """Raises the refusal, if it is one."""
-        if self.code is not None:
-            raise ServiceError(self.code, self.detail, self.errors, key_status=status)
-        return Written(self.event, status)
+    body: str | None = None
+    version: int | None = None
 
 
 class Request(Struct, frozen=True):
-    """What makes a request the same as another with the same key; the two hashes let a refusal say which differs."""
+    """What two requests with the same key must have in common. It is in three parts, so that an error can name one."""
 
     operation: str
     target: UUID | None
@@ -63,7 +81,9 @@ class Request(Struct, frozen=True):
 
     @classmethod
     def of(cls, operation: str, command: Any) -> "Request":
-        """Actor, key and target are not payload. Defaults are left out: a new optional field breaks no retry."""
+        """Actor, key and target are not in the payload. Neither are defaults, so that a field that is added to the
+        contract doesn't break the retries of requests from before.
+        """
         target = getattr(command, "event_id", None)
         fields = msgspec.to_builtins(command, builtin_types=(datetime, UUID))
         payload = {name: value for name, value in fields.items() if name not in ("actor", "event_id", KEY_FIELD)}
@@ -71,135 +91,220 @@ class Request(Struct, frozen=True):
         return cls(operation, target, hashlib.sha256(text).digest())
 
 
-async def once(
-    database: Database, caller: Principal, operation: str, command: Any, forbidden: ServiceError | None, work: Work
-) -> Written:
-    """Does `work` in a transaction and stores its outcome, or answers with the outcome that is stored already.
+class Record(Struct, frozen=True):
+    """A user's idempotency key, and the request that carries it."""
 
-    A refusal that the state decided is an outcome: `work` decides before it writes, so that nothing but the key's
-    record is committed with it. Whatever else `work` raises rolls everything back, and the key may be used again.
-    `forbidden` is what a caller is told whose role doesn't allow the operation as such: for them nothing is stored, and
-    nothing that is stored is told.
-    """
-    key: IdempotencyKey | None = command.idempotency_key
-    if key is None:
-        # What it writes is one statement, guarded by the version that was judged: a transaction of its own.
-        async with database.reading(caller.organization_id, caller.user_id) as connection:
-            return Written(await work(connection))
-    request = Request.of(operation, command)
-    lock = _lock_of(caller, key.value)
-    told = key.lifetime is None  # of a key that an adapter made, the client knows nothing
-    look_for = store.KEY_IS_KNOWN.inlined(**_scope(caller, key.value))
-    look, found = FIRST_LOOK, None
-    while found is None:
-        try:
-            async with database.transaction(
-                caller.organization_id, caller.user_id, lock=lock, look_for=look_for
-            ) as connection:
-                if connection.found:
-                    found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
-                if found is None:
-                    outcome = await _outcome(work, connection, keep=forbidden is None)
-                    connection.last = _storing(caller, key, request, outcome, expired=connection.found)
-            if found is None:
-                # Told after the commit, and not before.
-                return outcome.written(KeyStatus.EXECUTED if told else None)
-        except asyncpg.UniqueViolationError as error:
-            # Can't be while the lock holds; the primary key is the last judge, and without a record there is no write.
-            if error.constraint_name != store.KEYS:
-                raise
+    caller: Principal
+    key: IdempotencyKey
+    request: Request
+
+    @property
+    def from_client(self) -> bool:
+        """An adapter creates a key for its own retries, of which the client must not notice anything."""
+        return self.key.lifetime is None
+
+    async def find(self, connection: Connection) -> Outcome | None:
+        """The stored outcome, if there is one. Raises `idempotency-key-reused` for that of a different request."""
+        with step(IDEMPOTENCY):
+            row = await connection.one(repository.FIND_KEY, **_columns(self.caller, self.key.value))
+            if row is None:
+                return None
+            if differs := [what for name, what in _PARTS if row[name] != getattr(self.request, name)]:
+                raise ServiceError(
+                    Code.IDEMPOTENCY_KEY_REUSED,
+                    f"This idempotency key was used for a request with another {', '.join(differs)}."
+                    " Use a new key for a new request.",
+                )
+            outcome = msgspec.msgpack.decode(row["outcome"], type=Outcome)
+            if outcome.body is not None:
+                shared = await connection.one(repository.FIND_KEY, **_columns(self.caller, outcome.body))
+                if shared is not None:
+                    outcome = msgspec.msgpack.decode(shared["outcome"], type=Outcome)
+            return outcome
+
+    async def store(self, connection: Connection, outcome: Outcome, *, shared: bool = False) -> None:
+        """`shared`: many keys may have this outcome."""
+        encoded = msgspec.msgpack.encode(outcome)
+        correlation_id = request_context.current().correlation_id
+        with step(RECORD):
+            if shared and len(encoded) > MAX_INLINE:
+                body = SHARED_KEY.format(hashlib.sha256(encoded).hexdigest())
+                await connection.run(
+                    repository.STORE_SHARED_OUTCOME,
+                    **_columns(self.caller, body),
+                    outcome=encoded,
+                    lifetime=SHARED_LIFETIME,
+                    least=LIFETIME,
+                    operation=self.request.operation,
+                    correlation_id=correlation_id,
+                )
+                detail = "The outcome of this key can't be read while the service is being upgraded."
+                encoded = msgspec.msgpack.encode(Outcome(code=Code.UNAVAILABLE, detail=detail, body=body))
+            stored = await connection.one(
+                repository.STORE_KEY,
+                **_columns(self.caller, self.key.value),
+                operation=self.request.operation,
+                target=self.request.target,
+                payload=self.request.payload,
+                outcome=encoded,
+                correlation_id=correlation_id,
+                lifetime=self.key.lifetime or LIFETIME,
+            )
+        if stored is None:
+            # The lock rules this out. If it happens all the same, the primary key prevents the write.
             raise ServiceError(
                 Code.UNAVAILABLE, "The idempotency key's record can't be kept now.", retry_after=RETRY_AFTER
-            ) from None
-        except LockedError:
-            # Waits without a connection: whoever holds the key may need one.
-            left = _patience(told)
-            if left <= 0:
-                raise ServiceError(
-                    Code.REQUEST_IN_PROGRESS,
-                    "The first request with this idempotency key is still running.",
-                    retry_after=RETRY_AFTER,
-                ) from None
-            with Span(FIRST):
-                await asyncio.sleep(min(look, left))
-            look = min(2 * look, LONGEST_LOOK)
-            # What is stored is final, and read without the lock, for which all who wait would have to queue.
-            with Span(IDEMPOTENCY):
-                async with database.reading(caller.organization_id, caller.user_id) as connection:
-                    found = await connection.one(store.FIND_KEY, **_scope(caller, key.value))
-    _compare(found, request)
-    if forbidden is not None:
-        raise forbidden
-    return msgspec.msgpack.decode(found["outcome"], type=Outcome).written(KeyStatus.REPLAYED if told else None)
+            )
 
 
-def _patience(told: bool) -> float:
-    """Seconds that a request may wait for the first one with its key.
-
-    A client that sent no key isn't told that one is in use: it waits until its budget ends, and doesn't know then
-    whether the write happened.
+class Scope:
+    """The transaction of one command. `replayed` is the stored result of an earlier request with the same key; if it is
+    set, there is nothing left to do.
     """
-    left = context.remaining()
-    return inf if left is None or not told else left - GIVES_UP
+
+    def __init__(
+        self, connection: Connection, record: Record | None = None, *, replayed: Written | None = None
+    ) -> None:
+        self.connection = connection
+        self.replayed = replayed
+        self.stored = False
+        self._record = record
+
+    async def store(self, event: Event | None, *, changed: bool = True) -> Written:
+        """Stores the event as the command's outcome, if the command has a key, and returns the command's result."""
+        self.stored = True
+        if self._record is None:
+            return Written(event)
+        shared = self._record.from_client and not changed
+        await self._record.store(self.connection, Outcome(event=event), shared=shared)
+        return Written(event, KeyStatus.EXECUTED if self._record.from_client else None)
 
 
-async def report(database: Database, caller: Principal, query: FindKey) -> KeyReport:
-    async with database.reading(caller.organization_id, caller.user_id) as connection:
-        # In this order: what ends in between is found done, and never unknown.
-        lock = _lock_of(caller, query.key)
-        (running,) = await connection.all(store.LOCKED, high=lock >> 32 & 0xFFFFFFFF, low=lock & 0xFFFFFFFF)
-        found = await connection.one(store.REPORT_KEY, **_scope(caller, query.key))
-    if found is None:
-        return KeyReport(state=KeyState.RUNNING if running[0] else KeyState.UNKNOWN)
-    outcome = msgspec.msgpack.decode(found["outcome"], type=Outcome)
-    return KeyReport(
-        state=KeyState.DONE,
-        operation=found["operation"],
-        code=outcome.code,
-        at=found["created_at"],
-        resource=outcome.event.id if outcome.event else found["target"],
-        correlation_id=found["correlation_id"],
-    )
+class Idempotency:
+    def __init__(self, database: Database, quotas: Quotas) -> None:
+        self._database = database
+        self._quotas = quotas
 
+    @asynccontextmanager
+    async def scope(
+        self, caller: Principal, action: Action, command: CreateEvent | UpdateEvent | EventCommand
+    ) -> AsyncIterator[Scope]:
+        """One transaction, in which a command runs, or is replayed. It commits at the end of the block.
 
-async def _outcome(work: Work, connection: Connection, *, keep: bool) -> Outcome:
-    try:
-        return Outcome(event=await work(connection))
-    except ServiceError as error:
-        if not keep or error.code not in STORED_REFUSALS:
-            raise
-        return Outcome(code=error.code, detail=error.detail, errors=error.errors)
+        If the block raises one of STORED_REJECTIONS, that is the outcome, and committed with the key: a command has to
+        decide before it writes. Any other error rolls back everything, and the key can be used again. Where the
+        caller's role doesn't allow the action, nothing is stored and nothing is replayed.
+        """
+        key = command.idempotency_key
+        if key is None:
+            # A new event is one statement, which is a transaction by itself.
+            begin = self._database.reading if action is Action.CREATE else self._database.transaction
+            async with begin(caller.organization_id, caller.user_id) as connection:
+                yield Scope(connection)
+            return
+        record = Record(caller, key, Request.of(f"events.{action}", command))
+        role_allows = lifecycle.role_may(caller.role, action)
+        rejection = None
+        async with AsyncExitStack() as stack:
+            connection, outcome = await self._lock_or_find(stack, record)
+            if outcome is not None:
+                if not role_allows:
+                    raise ServiceError(Code.FORBIDDEN, f"You may not {action} events in your role, {caller.role}.")
+                yield Scope(connection, replayed=_replay(outcome, record))
+                return
+            if record.from_client:
+                await self._quotas.charge_key(connection, caller)
+            scope = Scope(connection, record)
+            try:
+                yield scope
+                if not scope.stored:
+                    raise RuntimeError(f"The command {action} has stored no outcome under its key.")
+            except ServiceError as error:
+                if not role_allows or error.code not in STORED_REJECTIONS:
+                    raise
+                rejected = Outcome(code=error.code, detail=error.detail, errors=error.errors, version=error.version)
+                await record.store(connection, rejected)
+                rejection = error
+        if rejection is not None:
+            # Only now that it is committed.
+            rejection.key_status = KeyStatus.EXECUTED if record.from_client else None
+            raise rejection
 
+    async def _lock_or_find(self, stack: AsyncExitStack, record: Record) -> tuple[Connection, Outcome | None]:
+        """Opens a transaction that holds the key's lock. Waits while another request holds it, until that has stored an
+        outcome or rolled back.
+        """
+        caller, wait = record.caller, SHORTEST_WAIT
+        lock = _lock_number(caller, record.key.value)
+        while True:
+            transaction = self._database.transaction(caller.organization_id, caller.user_id, lock=lock)
+            try:
+                connection = await stack.enter_async_context(transaction)
+            except LockedError:
+                await _wait_for_first(record, wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+            else:
+                return connection, await record.find(connection)
+            # A stored outcome is final, so it is read without the lock, for which all waiting requests would queue.
+            reading = self._database.reading(caller.organization_id, caller.user_id)
+            connection = await stack.enter_async_context(reading)
+            outcome = await record.find(connection)
+            if outcome is not None:
+                return connection, outcome
+            await stack.aclose()
 
-def _storing(caller: Principal, key: IdempotencyKey, request: Request, outcome: Outcome, *, expired: bool) -> str:
-    """The statements that keep the outcome, in place of one that has `expired`."""
-    scope = _scope(caller, key.value)
-    stored = store.STORE_KEY.inlined(
-        **scope,
-        operation=request.operation,
-        target=request.target,
-        payload=request.payload,
-        outcome=msgspec.msgpack.encode(outcome),
-        correlation_id=context.current().correlation_id,
-        lifetime=key.lifetime or LIFETIME,
-    )
-    return f"{store.REMOVE_EXPIRED_KEY.inlined(**scope)}; {stored}" if expired else stored
-
-
-def _compare(found: Any, request: Request) -> None:
-    differs = [name for name in ("operation", "target", "payload") if found[name] != getattr(request, name)]
-    if differs:
-        raise ServiceError(
-            Code.IDEMPOTENCY_KEY_REUSED,
-            f"This idempotency key was used for a request with another {', '.join(differs)}.",
+    async def report(self, caller: Principal, query: FindKey) -> KeyReport:
+        """What became of a key."""
+        lock = _lock_number(caller, query.key)
+        async with self._database.reading(caller.organization_id, caller.user_id) as connection:
+            # In this order, a request that ends between the two statements is reported as done, and never as unknown.
+            (running,) = await connection.all(repository.LOCKED, high=lock >> 32 & 0xFFFFFFFF, low=lock & 0xFFFFFFFF)
+            row = await connection.one(repository.FIND_KEY, **_columns(caller, query.key))
+        if row is None:
+            return KeyReport(state=KeyState.RUNNING if running[0] else KeyState.UNKNOWN)
+        outcome = msgspec.msgpack.decode(row["outcome"], type=Outcome)
+        return KeyReport(
+            state=KeyState.DONE,
+            operation=row["operation"],
+            code=None if outcome.body else outcome.code,
+            at=row["created_at"],
+            resource=outcome.event.id if outcome.event else row["target"],
+            correlation_id=row["correlation_id"],
         )
 
 
-def _scope(caller: Principal, key: str) -> dict[str, Any]:
+async def _wait_for_first(record: Record, seconds: float) -> None:
+    """Waits without a connection, as the request that holds the key's lock may need one.
+
+    A client that sent no key must not learn that there is one. Its request waits until its budget ends, and the client
+    doesn't know then whether the write happened.
+    """
+    left = request_context.remaining() if record.from_client else None
+    left = inf if left is None else left - GIVE_UP_BEFORE
+    if left <= 0:
+        raise ServiceError(
+            Code.REQUEST_IN_PROGRESS,
+            "The first request with this idempotency key is still running.",
+            retry_after=RETRY_AFTER,
+        ) from None
+    with step(FIRST):
+        await asyncio.sleep(min(seconds, left))
+
+
+def _replay(outcome: Outcome, record: Record) -> Written:
+    """Raises the outcome if it is a rejection."""
+    status = KeyStatus.REPLAYED if record.from_client else None
+    if outcome.code is not None:
+        raise ServiceError(outcome.code, outcome.detail, outcome.errors, key_status=status, version=outcome.version)
+    return Written(outcome.event, status)
+
+
+def _columns(caller: Principal, key: str) -> dict[str, Any]:
+    """The primary key of a key's record."""
     return {"organization_id": caller.organization_id, "user_id": caller.user_id, "key": key}
 
 
-def _lock_of(caller: Principal, key: str) -> int:
-    """64 bits: two keys that share a lock by chance wait for each other, and nothing worse."""
+def _lock_number(caller: Principal, key: str) -> int:
+    """64 bits. Two keys with the same number by chance wait for each other, which does no harm."""
     text = caller.organization_id.bytes + caller.user_id.bytes + key.encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)

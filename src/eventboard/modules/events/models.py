@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from eventboard.db.models import TableBase, Timestamps, registry_of
 from eventboard.modules.events.contract import Action, Status
-from eventboard.modules.events.lifecycle import EVERY, PUBLIC
-from eventboard.platform.models import TableBase, Timestamps, registry_of
+from eventboard.modules.events.lifecycle import ALL, PUBLIC
 
 SCHEMA = "events"
 
@@ -20,8 +20,8 @@ class Base(TableBase):
     metadata = registry.metadata
 
 
-# What a search looks through: one text, so that one index serves it. No title or description holds the separator
-# (contract.py refuses control characters), so no match runs from the one into the other.
+# The text that is searched, as one expression for one index. No title or description contains the separator, as
+# contract.py rejects control characters; so nothing matches across the two.
 SEARCHED = r"(title || E'\x1f' || description)"
 
 
@@ -36,21 +36,21 @@ class EventRow(Timestamps, Base):
         CheckConstraint("start_date < end_date", name="dates"),
         CheckConstraint("(status = 'REJECTED') = (rejection_reason IS NOT NULL)", name="rejection_reason"),
         CheckConstraint("version >= 1", name="version"),
-        # One for each order that a list can have, which is merged from the states; read backwards for a descending one.
+        # One for each order of a list, which is merged from the statuses. A descending order reads it backwards.
         Index("ix_events_by_start_date", "organization_id", "status", "start_date", "id"),
         Index("ix_events_by_created_at", "organization_id", "status", "created_at", "id"),
         Index("ix_events_by_title", "organization_id", "status", "title", "id"),
         Index("ix_events_by_status", "organization_id", "status", "id"),
-        # What its author sees before everybody does: few of all, so others' never stand in the way.
+        # What only its author sees, few of all events: so those of others needn't be skipped.
         Index(
             "ix_events_own",
             "organization_id",
             "created_by_id",
             "start_date",
             "id",
-            postgresql_where=text(_one_of("status", sorted(EVERY - PUBLIC))),
+            postgresql_where=text(_one_of("status", sorted(ALL - PUBLIC))),
         ),
-        # The trigrams of what a search looks through, by organization; the migration that made them says how.
+        # The trigrams of the searched text, by organization; explained in the migration that created it.
         Index(
             "ix_events_search_keys",
             text(f'(events.search_keys(organization_id, {SEARCHED})) COLLATE "C" array_ops'),
@@ -74,9 +74,9 @@ class EventRow(Timestamps, Base):
 
 
 class HistoryRow(Base):
-    """One entry for each version an event had, and one for its deletion; it outlives the event.
+    """One entry for each version of an event, and one for its deletion. It outlives the event.
 
-    `author_id` is the event's author, kept here to judge who may read the history of a deleted event.
+    `author_id` is the event's author, who may read the history of the deleted event.
     """
 
     __tablename__ = "history"
@@ -100,7 +100,7 @@ class KeyRow(Base):
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
-        # Far more than the largest event takes (5,000 characters of description, at most four bytes each).
+        # Far more than the largest event needs (5,000 characters of description, at most four bytes each).
         CheckConstraint("octet_length(outcome) <= 65536", name="outcome"),
         Index("ix_idempotency_keys_expires_at", "expires_at"),
     )
@@ -118,7 +118,9 @@ class KeyRow(Base):
 
 
 class TallyRow(Base):
-    """How many events an organization has in a status: the sum over the slots. Triggers keep it."""
+    """How many events an organization has in a status, and the bytes that they and their history take. These are the
+    sums over the slots, among which triggers spread the updates.
+    """
 
     __tablename__ = "tallies"
 
@@ -126,3 +128,4 @@ class TallyRow(Base):
     status: Mapped[str] = mapped_column(Text, primary_key=True)
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     events: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

@@ -1,17 +1,17 @@
-"""What of the module's rows is over, and is deleted."""
+"""Which of the module's rows expire, and are deleted."""
 
-from eventboard.modules.events import store
-from eventboard.platform.sweeper import Sweep
+from eventboard.db.sweeper import Sweep
+from eventboard.modules.events import repository
 
-# Rows of one transaction: some 10 ms of work, and short locks.
+# Rows that one transaction deletes: about 10 ms of work, and short locks.
 BATCH = 1_000
 
 EXPIRED_KEYS = Sweep(
     name="idempotency",
     what="expired idempotency keys",
-    # Any number will do as long as no key's lock has it; those are 64 random bits.
+    # Any number that no other advisory lock has; those of keys are 64 random bits.
     lock=0x6576_7377,
     batch=BATCH,
-    delete=store.SWEEP_KEYS,
-    count=store.EXPIRED_KEYS,
+    delete=repository.DELETE_EXPIRED_KEYS,
+    count=repository.COUNT_EXPIRED_KEYS,
 )

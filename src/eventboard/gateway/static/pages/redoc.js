@@ -1,7 +1,14 @@
 import { init } from "../redoc/redoc.standalone.js";
+import { documentWith } from "./document.js";
 
 const page = document.getElementById("explorer");
-const answer = await fetch(page.dataset.openapi);
 
 // Given the document itself and no address, Redoc leaves out its buttons that hand the address to AI chats.
-init(await answer.json(), { disableTelemetry: true }, page);
+init(
+  await documentWith(
+    page,
+    "This page is for reading. Calls can be tried in [Swagger UI](swagger) and in [Scalar](scalar).",
+  ),
+  { disableTelemetry: true },
+  page,
+);

@@ -1,1 +1,0 @@
-"""Serve and call any contract; name none."""

@@ -1,0 +1,1 @@
+"""What the `eventboard` commands do, but for those of development."""

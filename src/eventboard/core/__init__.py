@@ -1,0 +1,1 @@
+"""Words that every part of EventBoard speaks: contracts, errors, the request's context."""

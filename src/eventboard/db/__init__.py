@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, transactions, statements and migrations; knows no module's tables."""

@@ -1,0 +1,1 @@
+"""Development only: embedded PostgreSQL, `make run`, `make services`, demo data."""

@@ -1,0 +1,112 @@
+"""`make run`: PostgreSQL, migrations, demo data and the server, in one command that Ctrl-C ends."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import ERROR, getLogger
+from pathlib import Path
+
+from loguru import logger
+from msgspec.structs import replace
+
+from eventboard.app import build
+from eventboard.commands.database import check_connection, is_current, migrate
+from eventboard.commands.serve import install_tracing
+from eventboard.dev.database import embedded_database, require_stopped
+from eventboard.dev.demo import ACCOUNTS, PASSWORD, add_missing_demo_data
+from eventboard.dev.services import serve_as_services
+from eventboard.observability import logging
+from eventboard.settings import Budgets, Settings, warnings
+from eventboard.settings.targets import ALL, port_of
+from eventboard.web.server import listening, serve
+
+
+def run(settings: Settings, *, reload: bool, services: bool) -> int:
+    """Returns the exit code."""
+    log = logging.configure(level=settings.logs.level, json=settings.logs.format == "json", service="all", values=True)
+    if not settings.database.url:
+        require_stopped(settings.postgres)
+    port = port_of(settings, ALL)
+    # A port in use is reported before a database is started.
+    with listening(settings, ALL) as listeners, _database(settings) as (settings, database):
+        greeting = _greeting(settings, port, database, demo=asyncio.run(_prepare(settings)))
+        for line in warnings(settings, gateway=True):
+            logger.warning("{}", line)
+        if reload:
+            listeners.close()
+            _serve_reloading(settings, greeting)
+        elif services:
+            listeners.close()
+            return serve_as_services(settings, port, announce=greeting)
+        else:
+            app = build(settings, log=log, tracing=install_tracing(settings, ALL))
+            serve(app, listeners, settings.server, announce=greeting)
+    return 0
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[tuple[Settings, str]]:
+    """The settings with a database, the one they name or an embedded PostgreSQL, and what to tell of it."""
+    if settings.database.url:
+        yield settings, "that of EVENTBOARD_DATABASE_URL"
+        return
+    with embedded_database(settings.postgres) as (url, by_tcp):
+        yield replace(settings, database=replace(settings.database, url=url)), by_tcp or "make psql"
+
+
+async def _prepare(settings: Settings) -> bool:
+    """Returns whether there is demo data."""
+    await check_connection(settings.database.url)
+    if not await is_current(settings):
+        print("migrating the database")
+        await migrate(settings)
+    demo, warnings = await add_missing_demo_data(settings)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    return demo
+
+
+def _serve_reloading(settings: Settings, greeting: str) -> None:
+    """Serves in a child process, which is restarted when a source file changes."""
+    from watchfiles import Change, run_process
+
+    def announce(changes: set[tuple[Change, str]]) -> None:
+        names = sorted({os.path.relpath(path) for _, path in changes})
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        print(f"\nrestarting: {', '.join(names[:3])}{more} changed", flush=True)
+
+    # There is no load balancer to wait for.
+    os.environ |= {"EVENTBOARD_DATABASE_URL": settings.database.url, "EVENTBOARD_SERVER_DRAIN": "0"}
+    for budget in Budgets.__struct_fields__:
+        # Time enough for a breakpoint.
+        os.environ.setdefault(f"EVENTBOARD_BUDGETS_{budget.upper()}", "3600")
+    command = [sys.executable, "-m", "eventboard", "serve", "--parent", str(os.getpid())]
+    print(greeting, flush=True)
+    # It warns of each child that ended by itself.
+    getLogger("watchfiles.main").setLevel(ERROR)
+    run_process(Path(__file__).parents[1], target=shlex.join(command), target_type="command", callback=announce)
+
+
+def _greeting(settings: Settings, port: int, database: str, *, demo: bool) -> str:
+    host = "localhost" if settings.server.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else settings.server.host  # noqa: S104 - compared, not bound
+    address = f"{'https' if settings.server.tls_certificate else 'http'}://{host}:{port}"
+    accounts = [
+        f"password {PASSWORD}",
+        *(f"{email:<29} {role:<10} of {slug}" for email, _, _, role, slug in ACCOUNTS),
+    ]
+    if not demo:
+        accounts = ["no demo data; `eventboard demo` adds it"]
+    listed = "\n    ".join(accounts)
+    return f"""
+EventBoard is on {address}
+
+  try it      {address}/docs   (Swagger UI; also /schema/scalar, /schema/redoc)
+  health      {address}/health
+  database    {database}
+  accounts    {listed}
+
+Ctrl-C stops it; the data stays.
+"""

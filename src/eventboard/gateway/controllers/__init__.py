@@ -1,0 +1,1 @@
+"""The public operations, a controller for each part of the API."""

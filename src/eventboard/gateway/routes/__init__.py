@@ -1,1 +1,0 @@
-"""The public routes, a file for each part of the API."""

@@ -1,0 +1,1 @@
+"""The identity of a caller: access tokens, and session checks."""

@@ -1,1 +1,0 @@
-"""Development and tests only: what starts an EventBoard on a machine that has nothing."""

@@ -1,1 +1,0 @@
-"""What every part stands on; knows nothing of accounts or events."""

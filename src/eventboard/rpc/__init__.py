@@ -1,0 +1,1 @@
+"""The client and the server of any contract, in process or over HTTP; imports no contract."""

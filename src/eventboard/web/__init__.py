@@ -1,0 +1,1 @@
+"""HTTP for every process: middleware, exception handlers, health checks, and the server."""

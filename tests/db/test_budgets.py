@@ -1,0 +1,187 @@
+"""Calls that are ended: by their budget, by PostgreSQL's own limit, or because nobody waits any more."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from eventboard.core import request_context
+from eventboard.core.errors import Code, ServiceError
+from eventboard.db.database import Database, Statement
+from tests.support.database import (
+    BUDGET,
+    ROLE,
+    SETTINGS,
+    SIZE,
+    SLEEP,
+    Pauses,
+    asked,
+    assert_idle,
+    assert_whole,
+    each_kind,
+    opened,
+    slow,
+    too_late,
+)
+
+# Not autovacuum's workers, which come when they like.
+OPEN = """
+SELECT state, xact_start FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+@each_kind
+async def test_call_beyond_its_budget(database: Database, database_url: str, kind: str) -> None:
+    """The answer comes in time, and PostgreSQL works no longer for a caller who has gone."""
+    with too_late():
+        await slow(database, kind)(Pauses((30,)))
+    await assert_idle(database_url)
+    await assert_whole(database, database_url)
+
+
+async def test_budget_that_an_earlier_statement_used(database: Database, database_url: str) -> None:
+    """What a transaction's first statement took isn't there for its second."""
+    with too_late():
+        await slow(database, "write")(Pauses((0.3, 30)))
+    await assert_idle(database_url)
+    await assert_whole(database, database_url)
+
+
+@pytest.mark.parametrize("kind", ["reading", "transaction"])
+async def test_nobody_cancels(database: Database, database_url: str, kind: str) -> None:
+    """PostgreSQL knows the budget, too, and ends the statement by itself."""
+    with too_late(), request_context.budget(BUDGET):
+        async with getattr(database, kind)(None) as connection:
+            await connection.one(SLEEP, seconds=30)
+    await assert_idle(database_url)
+    await assert_whole(database, database_url)
+
+
+async def test_nobody_cancels_a_single_row(database: Database, database_url: str) -> None:
+    """The same for a statement that brings its settings along."""
+    await database.row(None, None, SLEEP, seconds=0)
+    with too_late(), request_context.budget(BUDGET):
+        await database.row(None, None, SLEEP, seconds=30)
+    await assert_idle(database_url)
+    await assert_whole(database, database_url)
+
+
+async def test_backstop(database_url: str) -> None:
+    """What is not cancelled, PostgreSQL ends by itself."""
+    database = Database(database_url, role=ROLE, size=1, connect_timeout=2, statement_timeout=0.2)
+    await database.open()
+    raw = await database._pool.acquire()  # noqa: SLF001 - as after a cancellation that got lost
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await raw.execute("SELECT pg_sleep(30)", timeout=30)
+    await database._pool.release(raw)  # noqa: SLF001
+    await database.close()
+
+
+@each_kind
+async def test_pool_exhausted(database: Database, database_url: str, kind: str) -> None:
+    """Who finds no connection free waits for one as long as its budget lasts."""
+    everybody, released = asyncio.Barrier(SIZE + 1), asyncio.Event()
+
+    async def hold() -> None:
+        async with database.transaction(None):
+            await everybody.wait()
+            await released.wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(SIZE)]
+    await everybody.wait()
+    with too_late():
+        await slow(database, kind)(Pauses((0,)))
+    waiting = asyncio.create_task(slow(database, kind)(Pauses((0,))))
+    released.set()
+    await asyncio.gather(*holders, waiting)
+    await assert_whole(database, database_url)
+
+
+async def test_storm_of_cancellations(database: Database, database_url: str) -> None:
+    """10,000 reads and transactions, cancelled and timed out at any point: every connection comes back, clean."""
+    chance = random.Random(1)
+    outcomes = Counter[str]()
+
+    async def call() -> None:
+        organization, user = str(uuid4()), str(uuid4())
+        opening = chance.choice((database.reading, database.transaction))
+        with request_context.budget(chance.choice((0.002, 0.005, 30))):
+            if chance.random() < 0.3:
+                row = await database.row(UUID(organization), UUID(user), SETTINGS)
+                assert row is not None
+                assert (row[0], row[1]) == (organization, user)
+            async with opening(UUID(organization), UUID(user)) as connection:
+                row = await connection.one(SETTINGS)
+                assert row is not None
+                # Never those of a scope that had the connection before.
+                assert (row[0], row[1]) == (organization, user)
+                await connection.one(SLEEP, seconds=chance.choice((0, 0.002)))
+
+    async def worker(calls: int) -> None:
+        for _ in range(calls):
+            task = asyncio.create_task(call())
+            if chance.random() < 0.5:
+                asyncio.get_running_loop().call_later(chance.uniform(0, 0.004), task.cancel)
+            try:
+                await task
+                outcomes["done"] += 1
+            except asyncio.CancelledError:
+                outcomes["cancelled"] += 1
+            except ServiceError as error:
+                outcomes[error.code] += 1
+
+    workers = 5 * SIZE
+    await asyncio.gather(*(worker(10_000 // workers) for _ in range(workers)))
+    assert outcomes.total() == 10_000
+    # Each of the ways was taken often, or nothing was tried.
+    assert outcomes.keys() == {"done", "cancelled", Code.DEADLINE_EXCEEDED}
+    assert min(outcomes.values()) > 200, outcomes
+    await assert_whole(database, database_url)
+
+
+async def cancelled_at(call: Coroutine[Any, Any, object], answer: int) -> bool:
+    """Cancels it just when so many of its waits are over, before it knows; False where it needs no more of them."""
+    task = asyncio.create_task(call)
+    for _ in range(answer):
+        await asyncio.sleep(0)  # it goes on to what it waits for next
+        # Nothing else tells of it before the task knows.
+        waiting: asyncio.Future[Any] = task._fut_waiter  # type: ignore[attr-defined]  # noqa: SLF001
+        while not (task.done() or waiting.done()):  # noqa: ASYNC110 - the task would go on at the same time as we
+            await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", ["row", "reading", "transaction"])
+async def test_cancelled_as_the_answer_comes(database_url: str, kind: str) -> None:
+    """It leaves nothing open at the database: neither a transaction, nor a time limit that meets whoever comes next."""
+
+    async def call(statement: Statement) -> None:
+        with request_context.budget(30):
+            if kind == "row":
+                await one.row(None, None, statement)
+                return
+            async with getattr(one, kind)(None) as connection:
+                await connection.one(statement)
+
+    answers = 0
+    async with opened(database_url, size=1) as one:
+        await call(Statement(text("SELECT 1")))
+        going = True
+        while going:
+            answers += 1
+            # Another one each time: the driver has it prepared first, which is an answer of its own.
+            going = await cancelled_at(call(Statement(text(f"SELECT {answers}, 'new'"))), answers)
+            assert [tuple(row) for row in await asked(database_url, OPEN)] == [("idle", None)], answers
+    assert answers > 2

@@ -1,0 +1,580 @@
+"""SQLAlchemy's sessions are held to what connections are: their scope, the deadline, cancellation, a database in
+trouble.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from eventboard.core import request_context
+from eventboard.core.contract import Budget, operation
+from eventboard.core.errors import Code, ServiceError
+from eventboard.db.session import SIZE, SessionFactory
+from eventboard.dev.postgres import SUPERUSER
+from eventboard.rpc.client import client
+from eventboard.rpc.local import LocalTransport
+from tests.db.test_budgets import OPEN, cancelled_at
+from tests.db.test_outages import Server
+from tests.support.cluster import public_folder
+from tests.support.database import (
+    BACKSTOP,
+    BUDGET,
+    LATE,
+    ROLE,
+    SESSIONS,
+    Pauses,
+    asked,
+    assert_idle,
+    refusal,
+    too_late,
+)
+from tests.support.pooler import pooler_without
+from tests.support.proxy import Proxy, proxied
+
+SLEEP = text("SELECT pg_sleep(:seconds)")
+SETTINGS = text(
+    "SELECT current_setting('eventboard.organization_id', true), current_setting('eventboard.user_id', true),"
+    " current_setting('statement_timeout'), current_user::text"
+)
+ADD = text("INSERT INTO events.tallies VALUES (:organization, :status, 0, 1)")
+SEEN = text("SELECT count(*) FROM events.tallies")
+OF_ONE = text("SELECT count(*) FROM events.tallies WHERE organization_id = :asked")
+
+
+@asynccontextmanager
+async def opened(url: str, *, role: str = ROLE, connect_timeout: float = 2) -> AsyncIterator[SessionFactory]:
+    sessions = SessionFactory(url, role=role, connect_timeout=connect_timeout)
+    await sessions.open()
+    try:
+        yield sessions
+    finally:
+        await sessions.close()
+
+
+@pytest.fixture
+async def sessions(database_url: str) -> AsyncIterator[SessionFactory]:
+    async with opened(database_url) as sessions:
+        yield sessions
+
+
+async def settings(session: AsyncSession) -> tuple[Any, ...]:
+    return tuple((await session.execute(SETTINGS)).one())
+
+
+async def assert_whole(sessions: SessionFactory, url: str) -> None:
+    """All connections can be had at once, with nobody's settings, and the server knows of no open transaction."""
+    everybody = asyncio.Barrier(SIZE)
+
+    async def hold() -> None:
+        async with sessions.begin(None) as session:
+            await asyncio.wait_for(everybody.wait(), 5)
+            assert await settings(session) == ("", "", BACKSTOP, ROLE)
+
+    await asyncio.gather(*(hold() for _ in range(SIZE)))
+    # A session whose connection was closed ends when the server next looks at it.
+    end = time.monotonic() + 5
+    while len(found := await asked(url, SESSIONS)) > SIZE:
+        assert time.monotonic() < end, found
+    assert {row["state"] for row in found} == {"idle"}
+
+
+class Slow(Protocol):
+    @operation("slow.work", budget=Budget.READ, repeatable=True)
+    async def work(self, query: Pauses) -> Pauses: ...
+
+
+class SlowService:
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+
+    async def work(self, query: Pauses) -> Pauses:
+        async with self._sessions.begin(None) as session:
+            for seconds in query.seconds:
+                await session.execute(SLEEP, {"seconds": seconds})
+        return query
+
+
+def slow(sessions: SessionFactory, budget: float = BUDGET) -> Callable[[Pauses], Coroutine[Any, Any, Pauses]]:
+    return client(Slow, LocalTransport(SlowService(sessions)), {Budget.READ: budget}).work
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The scope
+
+
+async def test_settings_of_the_scope(sessions: SessionFactory) -> None:
+    """The first statement of a session finds its organization, its user and the module's role."""
+    for _ in range(8):  # from the sixth time on, PostgreSQL plans a statement for any values
+        organization, user = uuid4(), uuid4()
+        async with sessions.begin(organization, user) as session:
+            assert await settings(session) == (str(organization), str(user), BACKSTOP, ROLE)
+
+
+async def test_nothing_of_a_tenant_is_left(sessions: SessionFactory) -> None:
+    """A statement without a scope sees no organization's rows, whoever used its connection before, and however."""
+    mine, user = uuid4(), uuid4()
+
+    async def without_a_scope() -> list[Any]:
+        # There is no other way to a connection without a scope.
+        async with sessions._engine.connect() as connection:  # noqa: SLF001
+            seen = (await connection.execute(SEEN)).scalar_one()
+            # A new connection, which has never had the settings, says NULL.
+            return [seen, *(setting or "" for setting in (await connection.execute(SETTINGS)).one())]
+
+    none = [0, "", "", BACKSTOP, ROLE]
+    async with sessions.begin(mine, user) as session:
+        await session.execute(ADD, {"organization": mine, "status": "DRAFT"})
+        await session.flush()
+        assert (await session.execute(SEEN)).scalar_one() == 1
+    assert await without_a_scope() == none
+    with pytest.raises(ZeroDivisionError):
+        async with sessions.begin(mine, user):
+            raise ZeroDivisionError
+    assert await without_a_scope() == none
+    with pytest.raises(DBAPIError):
+        async with sessions.begin(mine, user) as session:
+            await session.execute(text("SELECT 1 / count(*) FROM events.events"))
+    assert await without_a_scope() == none
+    with request_context.budget(0.05), pytest.raises(ServiceError):
+        async with sessions.begin(mine, user) as session:
+            await session.execute(SLEEP, {"seconds": 1})
+    assert await without_a_scope() == none
+
+
+async def test_rows_of_two_organizations(sessions: SessionFactory) -> None:
+    """The policies judge each session by its own organization, and it can add no row to another's."""
+    mine, others = uuid4(), uuid4()
+    for organization in (mine, others):
+        async with sessions.begin(organization) as session:
+            await session.execute(ADD, {"organization": organization, "status": "DRAFT"})
+    for scope in (mine, others, None):
+        for organization in (mine, others):
+            async with sessions.begin(scope) as session:
+                seen = (await session.execute(OF_ONE, {"asked": organization})).scalar_one()
+            assert seen == (scope == organization)
+    with pytest.raises(DBAPIError, match="row-level security"):
+        async with sessions.begin(mine) as session:
+            await session.execute(ADD, {"organization": others, "status": "PENDING"})
+
+
+async def test_many_organizations_over_few_connections(sessions: SessionFactory) -> None:
+    """Twenty organizations over three connections, cancelled at random: nobody sees another's rows."""
+    organizations = [uuid4() for _ in range(20)]
+    for organization in organizations:
+        async with sessions.begin(organization) as session:
+            await session.execute(ADD, {"organization": organization, "status": "DRAFT"})
+    everything = text("SELECT organization_id FROM events.tallies")
+    chance = random.Random(5)
+    seen = 0
+
+    async def look(organization: UUID) -> None:
+        nonlocal seen
+        async with sessions.begin(organization) as session:
+            rows = (await session.execute(everything)).scalars().all()
+        seen += 1
+        assert list(rows) == [organization]
+
+    async def caller(turns: int) -> None:
+        for _ in range(turns):
+            task = asyncio.create_task(look(chance.choice(organizations)))
+            if chance.random() < 0.2:
+                await asyncio.wait([task], timeout=chance.random() * 0.004)
+                task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled() or task.exception() is None, task
+
+    await asyncio.gather(*(caller(100) for _ in range(10)))
+    assert seen > 500
+
+
+async def test_exception_in_the_block(sessions: SessionFactory, database_url: str) -> None:
+    """Whatever the block raises rolls it back, and comes out as it is."""
+    mine = uuid4()
+
+    async def fail() -> None:
+        async with sessions.begin(mine) as session:
+            await session.execute(ADD, {"organization": mine, "status": "DRAFT"})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with sessions.begin(mine) as session:
+        assert (await session.execute(SEEN)).scalar_one() == 0
+    await assert_whole(sessions, database_url)
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT nonsense", "SELECT 1/0", "SELECT 'x'::int", "DELETE FROM events.history"]
+)
+async def test_bug(sessions: SessionFactory, database_url: str, statement: str) -> None:
+    """A wrong statement isn't called an outage."""
+    with pytest.raises(DBAPIError):
+        async with sessions.begin(None) as session:
+            await session.execute(text(statement))
+    await assert_whole(sessions, database_url)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The deadline, and callers that go
+
+
+async def test_call_beyond_its_budget(sessions: SessionFactory, database_url: str) -> None:
+    """The answer comes in time, and PostgreSQL works no longer for a caller who has gone."""
+    with too_late():
+        await slow(sessions)(Pauses((30,)))
+    await assert_idle(database_url)
+    await assert_whole(sessions, database_url)
+
+
+async def test_budget_that_an_earlier_statement_used(sessions: SessionFactory, database_url: str) -> None:
+    """What a session's first statement took isn't there for its second."""
+    with too_late():
+        await slow(sessions)(Pauses((0.3, 30)))
+    await assert_idle(database_url)
+    await assert_whole(sessions, database_url)
+
+
+async def test_nobody_cancels(sessions: SessionFactory, database_url: str) -> None:
+    """A session ends with the budget that it is under, where nobody cancels the call."""
+    with too_late(), request_context.budget(BUDGET):
+        async with sessions.begin(None) as session:
+            await session.execute(SLEEP, {"seconds": 30})
+    await assert_idle(database_url)
+    await assert_whole(sessions, database_url)
+
+
+async def test_pool_exhausted(sessions: SessionFactory, database_url: str) -> None:
+    """Who finds no connection free waits for one as long as its budget lasts."""
+    released = asyncio.Event()
+    all_held = asyncio.Barrier(SIZE + 1)
+
+    async def hold() -> None:
+        async with sessions.begin(None):
+            await all_held.wait()
+            await released.wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(SIZE)]
+    await all_held.wait()
+    with too_late():
+        await slow(sessions)(Pauses((0,)))
+    waiting = asyncio.create_task(slow(sessions)(Pauses((0,))))
+    released.set()
+    await asyncio.gather(*holders, waiting)
+    await assert_whole(sessions, database_url)
+
+
+async def test_storm_of_cancellations(sessions: SessionFactory, database_url: str) -> None:
+    """2,000 sessions, cancelled and timed out at any point: every connection comes back, clean."""
+    chance = random.Random(1)
+    outcomes = Counter[str]()
+
+    async def call() -> None:
+        organization, user = uuid4(), uuid4()
+        with request_context.budget(chance.choice((0.005, 0.01, 30))):
+            async with sessions.begin(organization, user) as session:
+                # Never those of a scope that had the connection before.
+                assert (await settings(session))[:2] == (str(organization), str(user))
+                await session.execute(SLEEP, {"seconds": chance.choice((0, 0.002))})
+
+    async def worker(calls: int) -> None:
+        for _ in range(calls):
+            task = asyncio.create_task(call())
+            if chance.random() < 0.5:
+                asyncio.get_running_loop().call_later(chance.uniform(0, 0.01), task.cancel)
+            try:
+                await task
+                outcomes["done"] += 1
+            except asyncio.CancelledError:
+                outcomes["cancelled"] += 1
+            except ServiceError as error:
+                outcomes[error.code] += 1
+
+    await asyncio.gather(*(worker(400) for _ in range(5)))
+    assert outcomes.total() == 2_000
+    # Each of the ways was taken often, or nothing was tried.
+    assert outcomes.keys() == {"done", "cancelled", Code.DEADLINE_EXCEEDED}
+    assert min(outcomes.values()) > 50, outcomes
+    await assert_whole(sessions, database_url)
+
+
+async def test_cancelled_as_the_answer_comes(sessions: SessionFactory, database_url: str) -> None:
+    """It leaves no transaction open, at whichever of its waits it is cancelled."""
+
+    async def call(statement: str) -> None:
+        with request_context.budget(30):
+            async with sessions.begin(uuid4()) as session:
+                await session.execute(text(statement))
+
+    await call("SELECT 1")
+    answers = 0
+    going = True
+    while going:
+        answers += 1
+        # Another one each time: the driver has it prepared first, which is an answer of its own.
+        going = await cancelled_at(call(f"SELECT {answers}, 'new'"), answers)
+        found = await asked(database_url, OPEN)
+        assert {tuple(row) for row in found} <= {("idle", None)}, answers
+    assert answers > 5
+    await assert_whole(sessions, database_url)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What PostgreSQL refuses
+
+
+@pytest.mark.parametrize("options", ["?sslmode=nonsense", "?sesame"])
+async def test_url_that_cannot_be_used(options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database is away, and whoever asks learns what says why; nothing of the URL is shown."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the driver looks for certificates
+    async with opened(f"postgresql://me:sesame@127.0.0.1:1/eventboard{options}") as sessions:
+        with pytest.raises(ServiceError) as raised:
+            async with sessions.begin(None):
+                pass
+    assert raised.value.code is Code.UNAVAILABLE
+    assert "sesame" not in raised.value.detail
+
+
+async def test_role_that_gets_lost(database_url: str) -> None:
+    """No statement is run as somebody else than the module's role: row-level security would be theirs."""
+    async with pooler_without(database_url, "role") as url, opened(url) as sessions:
+        with pytest.raises(ServiceError, match=f"doesn't work as {ROLE}") as raised:
+            async with sessions.begin(None):
+                pass
+    assert raised.value.code is Code.UNAVAILABLE
+
+
+async def test_role_that_is_not_there(database_url: str) -> None:
+    """The database was never migrated, and says so."""
+    async with opened(database_url, role="eventboard_nobody") as sessions:
+        with pytest.raises(ServiceError, match="never migrated") as raised:
+            await slow(sessions)(Pauses((0,)))
+    assert raised.value.code is Code.UNAVAILABLE
+
+
+async def end_sessions(url: str, condition: str = "true") -> list[Any]:
+    """Of this database, those that fit the condition, as an administrator does."""
+    return await asked(
+        url,
+        "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
+        f" WHERE datname = current_database() AND pid <> pg_backend_pid() AND {condition}",
+    )
+
+
+async def test_session_ended_by_an_administrator(sessions: SessionFactory, database_url: str) -> None:
+    """The call is told that the database is away; the next one gets a connection that is whole."""
+    call = asyncio.create_task(slow(sessions)(Pauses((30,))))
+    while not await end_sessions(database_url, "query LIKE '%pg_sleep%'"):
+        assert not call.done()
+    assert await refusal(call) == Code.UNAVAILABLE
+    await slow(sessions)(Pauses((0,)))
+    await assert_whole(sessions, database_url)
+
+
+async def test_idle_sessions_ended_by_an_administrator(sessions: SessionFactory, database_url: str) -> None:
+    """A connection that died in the pool costs nobody a call."""
+    for _ in range(2):
+        await assert_whole(sessions, database_url)
+        await end_sessions(database_url)
+    await assert_whole(sessions, database_url)
+
+
+async def test_storm_of_ended_sessions(sessions: SessionFactory, database_url: str) -> None:
+    """At whichever point of a call its session is ended, it is told the same: the database is away."""
+    outcomes = Counter[str]()
+    over = asyncio.Event()
+
+    async def worker() -> None:
+        while not over.is_set():
+            try:
+                # In time for a new connection, which all need at once.
+                await slow(sessions, budget=5)(Pauses((0, 0, 0)))
+                outcomes["done"] += 1
+            except ServiceError as error:
+                outcomes[error.code] += 1
+
+    workers = [asyncio.create_task(worker()) for _ in range(SIZE)]
+    for _ in range(40):
+        await end_sessions(database_url)
+    over.set()
+    await asyncio.gather(*workers)
+    assert outcomes.keys() == {"done", Code.UNAVAILABLE}
+    await assert_whole(sessions, database_url)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Connections that vanish without a word
+
+
+@pytest.fixture
+async def through(database_url: str) -> AsyncIterator[tuple[SessionFactory, Proxy]]:
+    """All of its connections exist, and go through the proxy."""
+    address = urlsplit(database_url)
+    socket = Path(parse_qs(address.query)["host"][0], ".s.PGSQL.5432")
+    with proxied(socket) as proxy:
+        async with opened(f"postgresql://{SUPERUSER}@127.0.0.1:{proxy.port}{address.path}") as sessions:
+            await assert_whole(sessions, database_url)
+            yield sessions, proxy
+
+
+async def answered(sessions: SessionFactory) -> Code | None:
+    """Within a budget of a second."""
+    try:
+        with request_context.budget(1):
+            async with sessions.begin(None) as session:
+                await session.execute(SLEEP, {"seconds": 0})
+    except ServiceError as error:
+        return error.code
+    return None
+
+
+async def test_swallowed(through: tuple[SessionFactory, Proxy]) -> None:
+    """No request fails, whether they come one at a time or all at once."""
+    sessions, proxy = through
+    for at_once in (False, True):
+        assert proxy.swallow() > 0
+        if at_once:
+            assert await asyncio.gather(*(answered(sessions) for _ in range(SIZE))) == [None] * SIZE
+        else:
+            assert [await answered(sessions) for _ in range(SIZE)] == [None] * SIZE
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# PostgreSQL gone
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with public_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+async def server(folder: Path) -> AsyncIterator[Server]:
+    server = Server(folder / "postgres")
+    server.start(max_connections="10")
+    with suppress(asyncpg.DuplicateObjectError):
+        await asked(server.url, f"CREATE ROLE {ROLE}")
+    yield server
+    server.stop()
+
+
+async def test_stopped_and_back(server: Server) -> None:
+    """UNAVAILABLE at once while it is away, and served again with its return: no request fails for the restart."""
+    async with opened(server.url) as sessions:
+        await assert_whole(sessions, server.url)
+        running = asyncio.create_task(slow(sessions)(Pauses((30,))))
+        await asyncio.sleep(0.1)  # it is on its way
+        server.stop()
+        assert await refusal(running) == Code.UNAVAILABLE
+        begun = time.monotonic()
+        with pytest.raises(ServiceError) as refused:
+            await slow(sessions)(Pauses((0,)))
+        assert (refused.value.code, refused.value.retry_after) == (Code.UNAVAILABLE, 1)
+        assert time.monotonic() - begun < LATE
+        server.start()
+        await slow(sessions)(Pauses((0,)))
+        await assert_whole(sessions, server.url)
+        server.stop()
+        server.start()
+        assert await asyncio.gather(*(answered(sessions) for _ in range(SIZE))) == [None] * SIZE
+
+
+async def test_not_there_yet(server: Server) -> None:
+    """Sessions are opened before their database is there, and serve as soon as it is."""
+    server.stop()
+    async with opened(server.url) as sessions:
+        assert await refusal(slow(sessions)(Pauses((0,)))) == Code.UNAVAILABLE
+        server.start()
+        await slow(sessions)(Pauses((0,)))
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["connected", "connecting"])
+async def test_frozen(server: Server, warm: bool) -> None:
+    """Even a database that answers nothing, not even a cancellation, delays no answer."""
+    async with opened(server.url) as sessions:
+        if warm:
+            await assert_whole(sessions, server.url)
+        with server.frozen():
+            for _ in range(2):
+                with too_late():
+                    await slow(sessions)(Pauses((0,)))
+            begun = time.monotonic()
+            refusals = await asyncio.gather(*(refusal(slow(sessions)(Pauses((0,)))) for _ in range(8)))
+            assert set(refusals) == {Code.DEADLINE_EXCEEDED}
+            assert time.monotonic() - begun < BUDGET + LATE
+        back = time.monotonic()
+        await slow(sessions)(Pauses((0,)))
+        assert time.monotonic() - back < 5
+        await assert_whole(sessions, server.url)
+
+
+async def answered_too_late(call: Coroutine[Any, Any, object]) -> None:
+    with too_late():
+        await call
+
+
+async def test_frozen_in_the_middle(server: Server) -> None:
+    """The same for a call whose statement was running already."""
+    async with opened(server.url) as sessions:
+        call = asyncio.create_task(answered_too_late(slow(sessions)(Pauses((0.2, 30)))))
+        await asyncio.sleep(0.1)  # it is on its way
+        with server.frozen():
+            await call
+        await slow(sessions)(Pauses((0,)))
+        await assert_whole(sessions, server.url)
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["commit", "rollback"])
+async def test_frozen_at_the_end(server: Server, failing: bool) -> None:
+    """The same for one that is about to commit, or to roll back."""
+    async with opened(server.url) as sessions:
+        with ExitStack() as stack, too_late(), request_context.budget(BUDGET):
+            async with sessions.begin(None) as session:
+                await session.execute(SLEEP, {"seconds": 0})
+                stack.enter_context(server.frozen())
+                await (session.rollback() if failing else session.commit())
+        await slow(sessions)(Pauses((0,)))
+        await assert_whole(sessions, server.url)
+
+
+async def test_frozen_for_longer_than_connecting_may_take(server: Server) -> None:
+    """Where that is shorter than the budget it is 503, whose cause the request's line in the log says."""
+    async with opened(server.url, connect_timeout=0.2) as sessions:
+        with server.frozen(), pytest.raises(ServiceError) as raised:
+            async with sessions.begin(None):
+                pass
+    assert raised.value.code is Code.UNAVAILABLE
+    assert isinstance(raised.value.__cause__, TimeoutError)
+
+
+async def test_closed_while_frozen(server: Server) -> None:
+    """A process can end while its database hangs."""
+    async with opened(server.url) as sessions:
+        await assert_whole(sessions, server.url)
+        with server.frozen():
+            begun = time.monotonic()
+            await sessions.close()
+            assert time.monotonic() - begun < 1.5
+
+
+async def test_no_connection_left(server: Server) -> None:
+    """PostgreSQL has given all its connections to others: that passes, too."""
+    others = [await asyncpg.connect(server.url) for _ in range(10)]
+    async with opened(server.url) as sessions:
+        assert await refusal(slow(sessions)(Pauses((0,)))) == Code.UNAVAILABLE
+        for other in others:
+            await other.close()
+        await slow(sessions)(Pauses((0,)))

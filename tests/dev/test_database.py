@@ -1,0 +1,109 @@
+"""The database of `make run`: its names, its port, and data that is older than both."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from eventboard.core.errors import CommandError
+from eventboard.db import migrations
+from eventboard.dev.database import embedded_database, reset
+from eventboard.dev.postgres import start
+from eventboard.settings import Postgres
+from tests.support.cluster import public_folder
+from tests.support.commands import ask, ran, refused
+from tests.support.processes import environment
+from tests.support.services import free_port
+
+BIN = os.environ.get("EVENTBOARD_POSTGRES_BIN", "")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with public_folder() as folder:
+        yield folder / "postgres"
+
+
+def test_new_data(folder: Path) -> None:
+    """The database and its user have EventBoard's names, and other programs need the password."""
+    settings = Postgres(data=str(folder), bin=BIN, port=free_port())
+    with embedded_database(settings) as (url, by_tcp):
+        names = "SELECT current_database(), current_user, host(inet_client_addr())"
+        assert ask(url, names) == [("eventboard_db", "eventboard", None)]
+        assert ask(by_tcp, names) == [("eventboard_db", "eventboard", "127.0.0.1")]
+        assert ask(url, "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'eventboard'") == [
+            (True,)
+        ]
+        password = urlsplit(by_tcp).password
+        for wrong in (by_tcp.replace(f":{password}@", "@"), by_tcp.replace(f":{password}@", ":x@")):
+            with pytest.raises(Exception, match="password"):
+                ask(wrong, "SELECT 1")
+        # Other commands find it, and none can take its data away.
+        beside = {"POSTGRES_DATA": str(folder), "POSTGRES_BIN": BIN}
+        assert ran("migrate", **beside) == (0, "the database is at head\n")
+        assert "already running" in refused("reset", "--yes", **beside)
+        shell = subprocess.run(
+            [sys.executable, "-m", "eventboard", "psql"],
+            env=environment({f"EVENTBOARD_{name}": value for name, value in beside.items()}),
+            input="SELECT current_database() || ' of ' || current_user; SHOW search_path;",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "eventboard_db of eventboard" in shell.stdout
+        assert "events,auth,public" in shell.stdout, "tables are found by their names alone"
+    assert (folder / "password").stat().st_mode & 0o777 == 0o600
+    with embedded_database(Postgres(data=str(folder), bin=BIN, port=settings.port)) as (url, again):
+        assert again == by_tcp, "other programs can store it"
+        assert ask(url, "SELECT count(*) FROM events.events") == [(0,)]
+    line = refused("migrate", **beside)
+    assert "not running" in line
+    assert "make run" in line
+    assert str(folder) in line
+    assert ran("reset", "--yes", **beside)[0] == 0
+    with embedded_database(Postgres(data=str(folder), bin=BIN)) as (url, by_tcp):
+        assert by_tcp == ""
+        assert ask(url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'events'") == [(0,)]
+
+
+def test_data_of_an_earlier_version(folder: Path) -> None:
+    """It was in the database `postgres`, whose access rules rejected TCP: it stays there, and can be reached."""
+    server = start(folder, bin_dir=Path(BIN) if BIN else None)
+    asyncio.run(migrations.migrate(server.url()))
+    ask(
+        server.url(),
+        "INSERT INTO auth.organizations (id, name, name_key, slug) VALUES (gen_random_uuid(), 'Kept', 'kept', 'kept')",
+    )
+    server.stop()
+    (folder / "launcher.lock").write_text("4711")
+    with embedded_database(Postgres(data=str(folder), bin=BIN, port=free_port())) as urls:
+        for url in urls:
+            assert ask(url, "SELECT current_database()::text, name FROM auth.organizations") == [("postgres", "Kept")]
+
+
+def test_port_in_use(folder: Path) -> None:
+    """The line says how to choose another one."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(CommandError, match=re.escape(f"127.0.0.1:{port}: ")) as refusal,
+            embedded_database(Postgres(data=str(folder), bin=BIN, port=port)),
+        ):
+            pass
+    assert "EVENTBOARD_POSTGRES_PORT" in str(refusal.value)
+
+
+def test_nothing_to_reset(folder: Path) -> None:
+    """There may be no data yet, or a folder that is somebody's."""
+    reset(Postgres(data=str(folder)))
+    assert not folder.exists()
+    (folder / "pgdata").mkdir(parents=True)
+    reset(Postgres(data=str(folder)))
+    assert (folder / "pgdata").exists()
