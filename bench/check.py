@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.data import MIDDLE, ROOT, prepared
-from bench.load import fire_in_turn, warm
+from bench.load import LoadError, fire_in_turn, succeeded, warm
 from bench.parts import KEYED, LIST, READ, Bench
 from bench.servers import ONE, PORT, running
 
@@ -32,7 +32,10 @@ def main() -> None:
     parser.add_argument("revision", nargs="?", default="HEAD", help="what to compare with (default: HEAD)")
     given = parser.parse_args()
     with TemporaryDirectory(prefix="eventboard-bench-") as folder, _checked_out(given.revision, folder) as before:
-        worse = asyncio.run(_compare(Path(folder), {"before": before, "now": ROOT}))
+        try:
+            worse = asyncio.run(_compare(Path(folder), {"before": before, "now": ROOT}))
+        except LoadError as error:
+            sys.exit(str(error))
     sys.exit(1 if worse else 0)
 
 
@@ -65,7 +68,7 @@ async def _compare(folder: Path, sources: dict[str, Path]) -> bool:
                         warm(server, made)
                     got = fire_in_turn([(server, made) for server in servers], SECONDS)
                     for name, figures in zip(sources, got, strict=True):
-                        cost[load][name].append(figures["cpu_microseconds"])
+                        cost[load][name].append(succeeded(figures)["cpu_microseconds"])
             print(f"round {number + 1} of {ROUNDS}", flush=True)
     worse = False
     print(f"\nload average before: {load_before:.2f}\n")

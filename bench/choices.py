@@ -27,13 +27,11 @@ from msgspec import Struct
 from sqlalchemy import bindparam, make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from eventboard.database_tasks import migrate, put_in_demo
-from eventboard.demo import demo_id
-from eventboard.local.postgres import start
-from eventboard.modules.events import store
+from eventboard.db.database import Database
+from eventboard.dev.demo import demo_id
+from eventboard.dev.postgres import start
+from eventboard.modules.events import repository
 from eventboard.modules.events.models import EventRow
-from eventboard.platform.database import Database
-from eventboard.settings import load
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -49,9 +47,9 @@ def statements() -> None:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another account where this one is root
         server = start(Path(folder, "postgres"), durable=False)
         try:
-            settings = load({"EVENTBOARD_DATABASE_URL": server.url()})
-            uvloop.run(migrate(settings))
-            uvloop.run(put_in_demo(settings))
+            for command in ("migrate", "demo"):
+                environ = {**os.environ, "EVENTBOARD_DATABASE_URL": server.url()}
+                subprocess.run([BIN / "eventboard", command], env=environ, check=True, stdout=subprocess.DEVNULL)
             uvloop.run(_statements(server.url()))
         finally:
             server.stop()
@@ -62,20 +60,20 @@ async def _statements(url: str) -> None:
     database = Database(url, role="eventboard_events", size=20, connect_timeout=2)
     await database.open()
     pool = await asyncpg.create_pool(url, min_size=0, max_size=20)
-    core = select(*store.COLUMNS).where(
+    core = select(*repository.COLUMNS).where(
         EventRow.organization_id == bindparam("organization_id"), EventRow.id == bindparam("event_id")
     )
     key = {"organization_id": ORGANIZATION, "event_id": EVENT}
 
     async def by_hand() -> Any:
-        return await pool.fetchrow(store.FIND.sql, ORGANIZATION, EVENT)
+        return await pool.fetchrow(repository.FIND.sql, ORGANIZATION, EVENT)
 
     async def compiled_once() -> Any:
-        return await pool.fetchrow(store.FIND.sql, *store.FIND.arguments(key))
+        return await pool.fetchrow(repository.FIND.sql, *repository.FIND.arguments(key))
 
     async def as_a_module() -> Any:
         async with database.reading(ORGANIZATION, UUID(int=0)) as connection:
-            return await connection.one(store.FIND, **key)
+            return await connection.one(repository.FIND, **key)
 
     async def core_engine() -> Any:
         async with engine.connect() as connection:
@@ -138,7 +136,7 @@ app = Litestar([greet], logging_config=None)
 
 
 def servers() -> None:
-    """0004: a Litestar handler without a database on uvicorn and granian, both on one core, the load on another."""
+    """0035: a Litestar handler without a database on uvicorn and granian, both on one core, the load on another."""
     if missing := [name for name in ("wrk", "taskset") if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} missing; on Debian and Ubuntu: apt-get install wrk util-linux")
     if not (BIN / "granian").exists():
@@ -214,7 +212,7 @@ async def reply(_: Any, receive: Any, send: Any) -> None:
 
 
 def clients() -> None:
-    """0017: one small call over a kept connection, by each HTTP client on one core; the server on another."""
+    """0033: one small call over a kept connection, by each HTTP client on one core; the server on another."""
     server = f"uvicorn choices:reply --port 3984 --no-access-log --lifespan off --app-dir {HERE}".split()
     command = ["/usr/bin/taskset", "-c", "1", str(BIN / server[0]), *server[1:]]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -228,23 +226,23 @@ def clients() -> None:
 
 
 async def _clients(url: str) -> None:
-    # No part of the environment: install them into .venv for this measurement.
+    # Not all are part of the environment: install pyreqwest into .venv for this measurement.
     import aiohttp
     import httpx
     from pyreqwest.client import ClientBuilder
 
-    from eventboard.adapters.http1 import Client
+    from eventboard.rpc.http_client import HttpClient
+    from eventboard.rpc.replicas import Replica
 
-    ours = Client(connect_timeout=1)
-    origin, _, path = url.rpartition("/rpc")
-    lines = "".join(f"{name}: {value}\r\n" for name, value in CALL_HEADERS.items())
-    head = f"POST /rpc{path} HTTP/1.1\r\nhost: test\r\ncontent-length: {len(CALL)}\r\n{lines}\r\n".encode()
+    ours = HttpClient(connect_timeout=1, keep_alive=4, max_answer=1 << 20)
+    origin, slash, path = url.partition("/rpc")
+    replica = Replica(origin, origin)
     rust = ClientBuilder().http1_only().tcp_nodelay(True).no_proxy().build()
     classic = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
     modern = httpx.AsyncClient()
 
     async def by_ours() -> bytes:
-        return (await ours.send(origin, head + CALL)).body
+        return (await ours.send(replica, "POST", slash + path, CALL_HEADERS, CALL)).body
 
     async def by_pyreqwest() -> bytes:
         answer = await rust.post(url).headers(CALL_HEADERS).body_bytes(CALL).build().send()
@@ -257,7 +255,7 @@ async def _clients(url: str) -> None:
     async def by_httpx() -> bytes:
         return (await modern.post(url, content=CALL, headers=CALL_HEADERS)).content
 
-    ways = {"http1.py": by_ours, "pyreqwest": by_pyreqwest, "aiohttp": by_aiohttp, "httpx": by_httpx}
+    ways = {"http_client.py": by_ours, "pyreqwest": by_pyreqwest, "aiohttp": by_aiohttp, "httpx": by_httpx}
     rows: dict[str, list[tuple[float, float]]] = {}
     for number in range(ROUNDS + 1):
         for name, way in ways.items():

@@ -21,20 +21,24 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from msgspec.structs import asdict
 
-from bench.load import Load, Step, fire
+from bench.load import Load, Step, fire, succeeded
 from bench.parts import DRAFT, ask
 from bench.report import RESULTS, about
 from bench.servers import ONE, Server, running
-from eventboard.demo import PASSWORD, demo_id
-from eventboard.local.postgres import start
+from eventboard.core.contract import IdempotencyKey
+from eventboard.db.database import Database
+from eventboard.db.sweeper import Sweeper
+from eventboard.dev.demo import PASSWORD, demo_id
+from eventboard.dev.postgres import start
+from eventboard.identity.access_tokens import Principal, Role
 from eventboard.modules.events.contract import CreateEvent, EventDraft
+from eventboard.modules.events.listing_limiter import ListingLimiter, limits_for
+from eventboard.modules.events.quotas import QuotaLimits, Quotas
 from eventboard.modules.events.service import EventsService
 from eventboard.modules.events.sweeps import EXPIRED_KEYS
-from eventboard.platform.contract import IdempotencyKey
-from eventboard.platform.database import Database
-from eventboard.platform.identity import Principal, Role
-from eventboard.platform.sweeper import Sweeper
+from eventboard.settings import load
 
 ROUNDS = 5
 SECONDS = 3  # of load in a round
@@ -94,7 +98,9 @@ async def _statements(url: str) -> dict[str, list[str]]:
 
     database = Database(url, role="eventboard_events", size=1, connect_timeout=2)
     await database.open()
-    service = EventsService(database, verify)
+    limiter = ListingLimiter(limits_for(1, **asdict(load({}).listing)))
+    unlimited = Quotas(QuotaLimits(bytes_by_organization=0, keys_by_user=0, changes_by_event=0))
+    service = EventsService(database, verify, limiter, unlimited)
     starts, ends = (datetime.fromisoformat(DRAFT[name]) for name in ("startDate", "endDate"))
     draft = EventDraft(title=DRAFT["title"], description=DRAFT["description"], start_date=starts, end_date=ends)
     sent: dict[str, list[str]] = {}
@@ -145,7 +151,7 @@ def _compare(server: Server, token: str, connections: int) -> dict[str, Any]:
 
 def _round(server: Server, token: str, kind: str, connections: int, seconds: int) -> dict[str, float]:
     step = Step(paths=["/events"], method="POST", token=token, body=DRAFT, keyed=kind == WITH)
-    got = fire(server, Load(f"creates {kind}", [step], connections=connections), seconds)
+    got = succeeded(fire(server, Load(f"creates {kind}", [step], connections=connections), seconds))
     return {name: got[figure] for name, figure in _FIGURES.items()}
 
 

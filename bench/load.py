@@ -3,10 +3,9 @@
 import json
 import math
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from subprocess import PIPE, STDOUT
 from typing import Any
@@ -56,9 +55,10 @@ function setup(thread) table.insert(threads, thread) end
 function done(summary, latency, requests)
     local e = summary.errors
     io.write(string.format(
-        'RESULT {"requests": %%d, "seconds": %%f, "errors": %%d, "p50": %%f, "p95": %%f, "p99": %%f}\\n',
+        'RESULT {"requests": %%d, "seconds": %%f, "errors": %%d, "timeouts": %%d, ' ..
+        '"p50": %%f, "p95": %%f, "p99": %%f}\\n',
         threads[1]:get("answered") or summary.requests, threads[1]:get("busy") or summary.duration / 1e6,
-        e.connect + e.read + e.write + e.timeout + e.status,
+        e.connect + e.read + e.write + e.status, e.timeout,
         latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
 end
 """
@@ -97,6 +97,14 @@ end
 """
 
 
+class LoadError(Exception):
+    """A server answered with errors, or not within wrk's 2 s."""
+
+
+# What wrk measured; of a load that failed only why: `failed`.
+Figures = dict[str, Any]
+
+
 class Step(Struct, frozen=True, kw_only=True):
     """Requests of one kind, its paths in turn. `keyed`: each with an idempotency key of its own."""
 
@@ -116,17 +124,17 @@ class Load(Struct, frozen=True):
     connections: int = CONNECTIONS
 
 
-def fire(server: Server, load: Load, seconds: float) -> dict[str, float]:
-    """What wrk measured: requests per second, latency in milliseconds; and the server's microseconds for a request."""
+def fire(server: Server, load: Load, seconds: float) -> Figures:
+    """Requests per second, latency in milliseconds, and the server's microseconds for a request."""
     before, database = server.cpu(), server.database_cpu()
     with _wrk(server, load, seconds, _script(load)) as wrk:
-        said, _ = wrk.communicate()
-    return _told(server, load, said, server.cpu() - before, server.database_cpu() - database)
+        output, _ = wrk.communicate()
+    return _figures(server, load, output, server.cpu() - before, server.database_cpu() - database)
 
 
 def fire_in_turn(
     given: Sequence[tuple[Server, Load]], seconds: float, *, slot: float = SLOT, open_: float = OPEN
-) -> list[dict[str, float]]:
+) -> list[Figures]:
     """As `fire` for each, `seconds` in all, in slots, in turn."""
     cycle, cycles = slot * len(given), math.ceil(seconds / open_)
     first = time.monotonic() + LEAD
@@ -146,8 +154,11 @@ def fire_in_turn(
             _sleep_until(first + (number + 1) * slot - (slot - open_) / 5)
             spent[turn] += server.cpu() - before
             by_database[turn] += server.database_cpu() - database
-        said = [wrk.communicate()[0] for wrk in running]
-    return [_told(*each) for each in zip(*zip(*given, strict=True), said, spent, by_database, strict=True)]
+        outputs = [wrk.communicate()[0] for wrk in running]
+    return [
+        _figures(server, load, output, cpu, database_cpu)
+        for (server, load), output, cpu, database_cpu in zip(given, outputs, spent, by_database, strict=True)
+    ]
 
 
 def _sleep_until(when: float) -> None:
@@ -172,11 +183,11 @@ def _script(load: Load) -> str:
     return _LUA % {"steps": steps, "order": "{" + ",".join(map(str, load.order)) + "}", "run": uuid4().hex}
 
 
-def _told(server: Server, load: Load, said: str, cpu: float, database_cpu: float) -> dict[str, float]:
-    _, found, result = said.partition("RESULT ")
+def _figures(server: Server, load: Load, output: str, cpu: float, database_cpu: float) -> Figures:
+    _, found, result = output.partition("RESULT ")
     got = json.loads(result.partition("\n")[0]) if found else {}
-    if not got or got["errors"] or "FAILED" in said or not got["requests"]:
-        sys.exit(f"{load.name} on {server.name} failed:\n{said}")
+    if not got or got["errors"] or got["timeouts"] or "FAILED" in output or not got["requests"]:
+        return {"failed": f"{load.name} on {server.name}: {_reason(output, got)}"}
     return {
         "per_second": got["requests"] / got["seconds"],
         "cpu_microseconds": cpu / got["requests"] * 1e6,
@@ -185,9 +196,25 @@ def _told(server: Server, load: Load, said: str, cpu: float, database_cpu: float
     }
 
 
-def warm(server: Server, load: Load, seconds: float = 1) -> None:
+def _reason(output: str, got: Mapping[str, Any]) -> str:
+    _, found, answer = output.partition("FAILED ")
+    if found:
+        return f"answered {answer.partition(chr(10))[0]}"
+    if not got:
+        return output.strip()
+    return f"{got['timeouts']} of {got['requests']} requests took more than 2 s, {got['errors']} failed otherwise"
+
+
+def warm(server: Server, load: Load, seconds: float = 1) -> Figures:
     """Connections are made and statements prepared; PostgreSQL has its plans from the sixth time on."""
-    fire(server, load, max(1, seconds))
+    return fire(server, load, max(1, seconds))
+
+
+def succeeded(figures: Figures) -> Figures:
+    """Raises LoadError where the load failed, for what has no use without it."""
+    if "failed" in figures:
+        raise LoadError(figures["failed"])
+    return figures
 
 
 def _step(step: Step) -> str:

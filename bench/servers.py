@@ -15,15 +15,18 @@ from urllib.request import urlopen
 from msgspec import Struct
 
 from bench.data import MIDDLE, OURS, ROOT, THEIRS, WRITER, Data, organization
-from eventboard.demo import demo_id
+from bench.limit import BUN, FASTIFY, FOLDER, limits
+from eventboard.dev.demo import demo_id
+from eventboard.modules.auth.keys import KeyRing
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 PORT = int(os.environ.get("BENCH_PORT", "4600"))
 SECRET = "a secret of the usual baseline's, for as long as it is measured"  # noqa: S105 - signs nothing of value
 START = 30.0  # seconds
 
-ONE, THREE, TWO_WORKERS, BARE, USUAL = "one process", "three processes", "two workers", "bare", "usual"
+ONE, THREE, BARE, USUAL = "one process", "three processes", "bare", "usual"
 BASELINES = {BARE: "bench.baselines.bare:app", USUAL: "bench.baselines.usual:app"}
+LIMITS = (FASTIFY, BUN)
 
 
 class Server(Struct, frozen=True):
@@ -47,17 +50,24 @@ class Server(Struct, frozen=True):
 
 
 def environment(data: Data, folder: Path) -> dict[str, str]:
-    """As delivered: everything on. The log goes nowhere, but is written."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBOARD_")}
+    """Production's settings: everything on, one request in a hundred traced. The log is written, to nowhere."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("EVENTBOARD_", "OTEL_"))}
     plain.pop("PYTHONDONTWRITEBYTECODE", None)
+    keys = folder / "keys"
+    KeyRing(keys, create=True)
     return {
         **plain,
+        "EVENTBOARD_ENVIRONMENT": "production",
+        "EVENTBOARD_SERVER_HOST": "127.0.0.1",
+        "EVENTBOARD_SERVER_TRUSTED_PROXIES": "none",
         "EVENTBOARD_DATABASE_URL": data.url(OURS),
-        "EVENTBOARD_TOKENS_KEY_FILE": str(folder / "keys"),
-        "EVENTBOARD_LOGS_FORMAT": "json",
-        # One member and one address send it all: everything is counted, and nothing refused.
+        "EVENTBOARD_TOKENS_KEY_FILE": str(keys),
+        # One member and one address send it all: everything is counted, and nothing is rejected.
         "EVENTBOARD_LIMITS_REQUESTS": "1000000000",
         "EVENTBOARD_LIMITS_LOGIN_BY_ADDRESS": "1000000000",
+        "EVENTBOARD_LIMITS_LOGIN_BY_ACCOUNT": "1000000000",
+        # The part `login` logs in often, and a session beyond the limit would end those that the other parts use.
+        "EVENTBOARD_LIMITS_SESSIONS": "1000000000",
         "EVENTBOARD_RPC_CREDENTIAL": "as long as production asks for: 0123456789",
         "EVENTBOARD_PEERS_AUTH": f"http://127.0.0.1:{PORT + 1}",
         "EVENTBOARD_PEERS_EVENTS": f"http://127.0.0.1:{PORT + 2}",
@@ -98,15 +108,17 @@ def running(
             # Uvicorn's line for each request off: a baseline writes no log.
             bare = [sys.executable, "-m", "uvicorn", BASELINES[name], "--app-dir", str(ROOT), "--no-access-log"]
             processes = [stack.enter_context(_process([*bare, "--port", str(port)], environ, port))]
+        elif name in LIMITS:
+            environ["BENCH_LIMIT_PORT"] = str(port)
+            processes = [stack.enter_context(_process(limits()[name], environ, port, FOLDER))]
         elif name == THREE:
             processes = [
                 stack.enter_context(_process([*serve, "--target", part], environ, port + offset))
                 for part, offset in (("auth", 1), ("events", 2), ("gateway", 0))
             ]
         else:
-            workers = ["--workers", "2"] if name == TWO_WORKERS else []
-            processes = [stack.enter_context(_process([*serve, *workers], environ, port))]
-        baseline = name in BASELINES
+            processes = [stack.enter_context(_process(serve, environ, port))]
+        baseline = name in (*BASELINES, *LIMITS)
         for offset in range(3 if name == THREE else 1):
             path = "/events/00000000-0000-0000-0000-000000000000" if baseline else "/health/ready"
             _wait(f"http://127.0.0.1:{port + offset}{path}", processes, any_status=baseline)
@@ -117,18 +129,20 @@ def running(
 
 
 @contextmanager
-def _process(command: Sequence[str], environ: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: Sequence[str], environ: Mapping[str, str], port: int, folder: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         ["/usr/bin/taskset", "-c", SERVER_CORE, *command],
         env={**environ, "EVENTBOARD_SERVER_PORT": str(port)},
-        cwd=ROOT,
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         yield process
     finally:
-        # Nobody is served any more: no need to drain.
+        # No request is left: it needn't wait for any.
         process.terminate()
         try:
             process.wait(5)
