@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import cluster as clusters
+from tests.support import pooled
 from tests.support.board import Board, Organization
 from tests.support.processes import Process
 from tests.support.shapes import ALL, SHAPES, Deployment, deployed
@@ -38,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=[*SHAPES, "every"],
         help="run what needs a server against this deployment shape; may be given several times (default: all)",
     )
+    parser.addoption(
+        "--pooler",
+        action="store_true",
+        help="let servers reach the database through PgBouncer, with 4 connections for each module",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -49,8 +55,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The process that starts the workers (or runs alone) owns the cluster; workers are told where it is."""
+    if hasattr(session.config, "workerinput"):
+        os.environ[pooled.PORT] = session.config.workerinput["pooler"]
     if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
-        session.config.stash[_CLUSTER] = _run.enter_context(clusters.cluster())
+        url = session.config.stash[_CLUSTER] = _run.enter_context(clusters.cluster())
+        if session.config.option.pooler:
+            os.environ[pooled.PORT] = _run.enter_context(pooled.pooler(url))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -63,6 +73,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure_node(node: Any) -> None:
     """Of pytest-xdist: what a worker is told before it starts."""
     node.workerinput["cluster_url"] = node.config.stash[_CLUSTER]
+    node.workerinput["pooler"] = os.environ.get(pooled.PORT, "")
 
 
 def pytest_unconfigure() -> None:

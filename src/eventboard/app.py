@@ -92,15 +92,14 @@ def build(
             parts.bounds(),
             address=parts.public_address(),
         )
-        parts.sweepers("auth", "eventboard_auth_sweeper", SWEEPS, every=tokens.sweep_every)
+        parts.sweepers(database, SWEEPS, every=tokens.sweep_every)
         auth = parts.local(Auth, services[Auth])
     else:
         auth = parts.remote(Auth, "auth")
     if "events" in target:
         events_database = parts.database("events", trial=SEARCH_TRIAL)
         services[Events] = EventsService(events_database, verify, parts.listing_limiter(), parts.quotas())
-        every = settings.idempotency.sweep_every
-        parts.sweepers("events", "eventboard_sweeper", [EXPIRED_KEYS], every=every)
+        parts.sweepers(events_database, [EXPIRED_KEYS], every=settings.idempotency.sweep_every)
 
     server, limits = settings.server, settings.limits
     routes: list[ControllerRouterHandler] = []

@@ -140,7 +140,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
     from loguru import logger
 
     from eventboard.app import build
-    from eventboard.commands.serve import install_tracing
+    from eventboard.commands.serve import install_tracing, reject_unfit_poolers
     from eventboard.db.database_url import ignored_parameters
     from eventboard.observability import logging
     from eventboard.settings.targets import target_of
@@ -159,6 +159,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
     settings = _with_database(settings, sorted(target - {"gateway"}))
     urls = {settings.database.variable(module): settings.database.for_module(module) for module in target - {"gateway"}}
     with listening(settings, target) as listeners:
+        asyncio.run(reject_unfit_poolers(settings, target - {"gateway"}))
         app = build(settings, target, log=log, tracing=install_tracing(settings, target))
         for line in configuration.warnings(settings, gateway="gateway" in target):
             logger.warning("{}", line)

@@ -15,8 +15,7 @@ from eventboard.db.database import Database, Statement
 from eventboard.db.revisions import needed
 from eventboard.db.schema_check import schema_check
 from eventboard.db.session import SessionFactory
-from eventboard.db.sweeper import BUDGET as SWEEPING
-from eventboard.db.sweeper import Sweep, Sweeper
+from eventboard.db.sweeper import Sweep, Sweeper, statement_timeout
 from eventboard.gateway.client_address import networks
 from eventboard.gateway.path_prefix import prefix_of
 from eventboard.gateway.rate_limit import UserLimit
@@ -48,8 +47,6 @@ Contract = TypeVar("Contract")
 
 # A shorter service credential could be guessed; 32 characters of base64 are 24 random bytes.
 SHORTEST_CREDENTIAL = 32
-# Seconds by which PostgreSQL's own limit on a statement is longer than the longest budget.
-BACKSTOP_MARGIN = 1.0
 
 
 class Resource(Protocol):
@@ -78,7 +75,16 @@ class Composition:
         self.resources.append(EventLoopLag(self._metrics.event_loop_lag))
 
     def database(self, module: str, *, trial: Statement | None = None) -> Database:
-        database = self._pool(module, f"eventboard_{module}", size=self._settings.database.pool_size)
+        given = self._settings.database
+        database = Database(
+            given.for_module(module),
+            role=f"eventboard_{module}",
+            size=given.pool_size,
+            connect_timeout=given.connect_timeout,
+            statement_timeout=self._statement_timeout(),
+            metrics=self._metrics,
+            warn_of_privileges=self._settings.environment == "production",
+        )
         self.resources.append(database)
         self.checks[module] = schema_check(database, module, needed(module), trial=trial)
         self.states[module] = lambda: {"pool": database.pool()}
@@ -96,24 +102,8 @@ class Composition:
         self.resources.append(sessions)
         return sessions
 
-    def _pool(self, module: str, role: str, *, size: int) -> Database:
-        given = self._settings.database
-        url, timeout = given.for_module(module), given.connect_timeout
-        # Not for a sweeper, which has the same account as its module.
-        warn = self._settings.environment == "production" and role == f"eventboard_{module}"
-        return Database(
-            url,
-            role=role,
-            size=size,
-            connect_timeout=timeout,
-            statement_timeout=self._statement_timeout(),
-            metrics=self._metrics,
-            warn_of_privileges=warn,
-        )
-
     def _statement_timeout(self) -> float:
-        longest: float = max(SWEEPING, *self._budgets.values())
-        return longest + BACKSTOP_MARGIN
+        return statement_timeout(self._budgets.values())
 
     def listing_limiter(self) -> ListingLimiter:
         given = asdict(self._settings.listing)
@@ -122,10 +112,7 @@ class Composition:
     def quotas(self) -> Quotas:
         return Quotas(QuotaLimits(**asdict(self._settings.quotas)), self._metrics)
 
-    def sweepers(self, module: str, role: str, sweeps: Sequence[Sweep], *, every: float) -> None:
-        """On a connection of their own, of a role that can delete expired rows and nothing else."""
-        database = self._pool(module, role, size=1)
-        self.resources.append(database)
+    def sweepers(self, database: Database, sweeps: Sequence[Sweep], *, every: float) -> None:
         for sweep in sweeps:
             self.resources.append(Sweeper(database, sweep, every=every, metrics=self._metrics))
 

@@ -20,6 +20,7 @@ import httpx
 from eventboard.dev.postgres import SUPERUSER
 from tests.support.canaries import DATABASE_PASSWORD, leaks
 from tests.support.forkserver import Forked, ForkServer
+from tests.support.pooled import module_urls
 
 # Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
 PATIENCE = 30.0
@@ -127,6 +128,7 @@ def serving(
     """`eventboard serve` on a free port, ready; `program` and `settings` as for `spawned`."""
     values = {
         "DATABASE_URL": database_url,
+        **module_urls(database_url),
         "SERVER_PORT": "0",
         "TOKENS_KEY_FILE": str(folder / "signing-key.pem"),
         **settings,

@@ -14,8 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from eventboard.core.errors import CommandError, ServiceError
 from eventboard.db import database_url, session_settings
 from eventboard.db.database import Database, Statement
+from eventboard.db.pooler import UNPREPARED, unprepared
 from eventboard.db.revisions import MODULES, Downgrade, needed
 from eventboard.db.schema_check import ENCODING, schema_check
+from eventboard.db.sweeper import statement_timeout
 from eventboard.modules.events.repository import SEARCH_TRIAL
 from eventboard.settings import Settings
 
@@ -25,7 +27,7 @@ _TRIAL_STATEMENTS = {"events": SEARCH_TRIAL}
 _LETTERS = """
     SELECT getdatabaseencoding(), CASE WHEN getdatabaseencoding() = 'UTF8' THEN (
         SELECT bool_and(lower(chr(large)) = chr(small)) FROM (VALUES (201, 233), (1046, 1078)) AS letter (large, small)
-    ) END
+    ) END, pg_backend_pid()
 """
 _FEW_LETTERS = (
     "the database's locale (LC_CTYPE) knows ASCII letters only: a search finds other letters in the same case only;"
@@ -86,7 +88,7 @@ async def _migrating(settings: Settings) -> AsyncIterator[tuple[str, list[str]]]
 
     url = settings.database.for_migration()
     variable = settings.database.variable("migration")
-    warnings = await check_connection(url, variable)
+    warnings = await check_connection(url, variable, direct=True)
     try:
         yield url, warnings
     except DBAPIError as error:
@@ -127,16 +129,20 @@ def _warnings(facts: Any, settings: Settings) -> list[str]:
     return warnings
 
 
-async def check_connection(url: str, variable: str = "EVENTBOARD_DATABASE_URL") -> list[str]:
+async def check_connection(url: str, variable: str = "EVENTBOARD_DATABASE_URL", *, direct: bool = False) -> list[str]:
     """Returns warnings. Raises TaskError where no connection can be made, or the database's encoding isn't UTF8.
 
-    Both name the URL's variable, and show no password.
+    Both name the URL's variable, and show no password. `direct`: a pooler in between is rejected.
     """
     ignored = database_url.ignored_parameters(url)
     try:
-        connection = await database_url.connect(url, settings=session_settings.MIGRATING, timeout=5)
         try:
-            encoding, knows_letters = await connection.fetchrow(_LETTERS)
+            connection = await database_url.connect(url, settings=session_settings.MIGRATING, timeout=5)
+        except asyncpg.ProtocolViolationError:
+            # A pooler rejects the settings.
+            connection = await database_url.connect(url, settings={}, timeout=5)
+        try:
+            encoding, knows_letters, process = await connection.fetchrow(_LETTERS)
         finally:
             await connection.close()
     except asyncpg.ClientConfigurationError as error:
@@ -147,10 +153,17 @@ async def check_connection(url: str, variable: str = "EVENTBOARD_DATABASE_URL") 
     except KeyError:
         # Python finds no account for the process's user id.
         raise TaskError(f"the database's URL names no account, and this process has none ({variable})") from None
+    except UNPREPARED:
+        raise TaskError(f"{unprepared().detail} ({variable})") from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         if isinstance(error, PermissionError) and (why := database_url.unreadable_home()):
             raise TaskError(f"the database can't be reached: {why}") from None
         raise TaskError(f"the database can't be reached: {one_line(error)} ({variable})") from None
+    if direct and process != connection.get_server_pid():
+        raise TaskError(
+            f"there is a pooler in front of the database, and a migration needs PostgreSQL itself ({variable}):"
+            " set EVENTBOARD_DATABASE_MIGRATION_URL to its URL"
+        )
     if encoding != ENCODING:
         raise TaskError(
             f"the database's encoding is {encoding}, and must be {ENCODING}: create it with"
@@ -179,6 +192,7 @@ async def open_databases(settings: Settings) -> AsyncIterator[dict[str, Database
             role=f"eventboard_{module}",
             size=2,
             connect_timeout=settings.database.connect_timeout,
+            statement_timeout=statement_timeout(msgspec.structs.astuple(settings.budgets)),
         )
         for module in MODULES
     }

@@ -9,11 +9,13 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 from loguru import logger
 
 from eventboard.core import request_context
+from eventboard.db.connector import STATEMENT_TIMEOUT, Connector, translate_connect_error
 from eventboard.db.errors import translate
-from eventboard.db.pool import STATEMENT_TIMEOUT, ConnectionPool, PoolState
+from eventboard.db.pool import ConnectionPool, PoolState
 from eventboard.db.statements import Statement as Statement  # callers need it with Database
 from eventboard.observability.metrics import Metrics
 from eventboard.observability.tracing import BEGIN, COMMIT, QUERY, step
@@ -23,6 +25,7 @@ _SETTINGS = "set_config('eventboard.organization_id', $1, true), set_config('eve
 _SCOPE = f"SELECT {_SETTINGS}"
 _SCOPE_AND_LOCK = f"SELECT {_SETTINGS}, pg_try_advisory_xact_lock($3)"
 _SCOPE_AND_CUSTOM_PLAN = f"SELECT {_SETTINGS}, set_config('plan_cache_mode', 'auto', true)"
+_BECOME = "SELECT set_config('role', $1, true)"
 
 
 class LockedError(Exception):
@@ -38,6 +41,8 @@ class Connection:
 
     def __init__(self, raw: Any, settings: tuple[str, ...] = (), *, transaction: bool = True) -> None:
         self._raw = raw
+        # Now: asyncpg forgets a connection that ends.
+        self._guard = raw.guard or _as_it_is
         self._settings = settings
         self._transaction = transaction
 
@@ -51,11 +56,11 @@ class Connection:
             sql = statement.scoped_sql
         elif settings:
             # A round trip more than where a transaction begins with a SELECT.
-            await self._raw.fetchrow(_SCOPE, *settings, timeout=request_context.remaining())
+            await self._raw.fetchrow(self._guard(_SCOPE), *settings, timeout=request_context.remaining())
             settings = ()
         with query_step(statement.summary):
             rows: list[Any] = await self._raw.fetch(
-                sql, *statement.arguments(values), *settings, timeout=request_context.remaining()
+                self._guard(sql), *statement.arguments(values), *settings, timeout=request_context.remaining()
             )
             return rows
 
@@ -66,6 +71,14 @@ class Connection:
 
     async def run(self, statement: Statement, **values: Any) -> None:
         await self.all(statement, **values)
+
+    async def become(self, role: str) -> None:
+        """Until the transaction ends. Raises ServiceError where the account isn't a member of the role."""
+        try:
+            await self._raw.fetchrow(_BECOME, role, timeout=request_context.remaining())
+        except asyncpg.PostgresError as error:
+            translate_connect_error(error, role)
+            raise
 
 
 class Database:
@@ -86,15 +99,14 @@ class Database:
         metrics: Metrics | None = None,
         warn_of_privileges: bool = False,
     ) -> None:
-        self._pool = ConnectionPool(
+        connector = Connector(
             url,
             role=role,
-            size=size,
             connect_timeout=connect_timeout,
             statement_timeout=statement_timeout,
-            metrics=metrics,
             warn_of_privileges=warn_of_privileges,
         )
+        self._pool = ConnectionPool(connector, role=role, size=size, metrics=metrics)
 
     def pool(self) -> PoolState:
         return self._pool.state()
@@ -152,16 +164,28 @@ class Database:
         return self._transaction(settings) if lock is None else self._transaction(settings, _SCOPE_AND_LOCK, lock)
 
     @asynccontextmanager
+    async def transaction_as(self, role: str, *, lock: int | None = None) -> AsyncIterator[Connection]:
+        """The same under another role of the account, for rows that belong to no organization.
+
+        Raises ServiceError where the account isn't a member of it.
+        """
+        first, *arguments = (_SCOPE,) if lock is None else (_SCOPE_AND_LOCK, lock)
+        async with self._transaction((_text(None), _text(None)), first, *arguments) as connection:
+            await connection.become(role)
+            yield connection
+
+    @asynccontextmanager
     async def _transaction(
         self, settings: tuple[str, ...], first: str | None = None, *arguments: Any
     ) -> AsyncIterator[Connection]:
         """`first` sets the scope. Its last column is false where a lock wasn't acquired. Without, the block does."""
         raw = await self._pool.acquire()
+        guard = raw.guard or _as_it_is
         try:
             with step(BEGIN):
                 await raw.execute("BEGIN", timeout=request_context.remaining())
                 if first is not None:
-                    row = await raw.fetchrow(first, *settings, *arguments, timeout=request_context.remaining())
+                    row = await raw.fetchrow(guard(first), *settings, *arguments, timeout=request_context.remaining())
                     settings = ()
                     if row[-1] is False:
                         raise LockedError  # noqa: TRY301 - it is rolled back like any other error
@@ -198,6 +222,10 @@ def query_step(summary: str) -> AbstractContextManager[Any]:
     """The span of an execution, and a line in the log at DEBUG; neither has the statement's values."""
     logger.debug("{}", summary)
     return step(QUERY, summary)
+
+
+def _as_it_is(sql: str) -> str:
+    return sql
 
 
 def _text(id_: UUID | None) -> str:

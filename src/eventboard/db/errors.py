@@ -5,7 +5,8 @@ import re
 import asyncpg
 
 from eventboard.core.errors import Code, ServiceError
-from eventboard.db.session_settings import RETRY_AFTER
+from eventboard.db.pooler import UNPREPARED, unprepared
+from eventboard.db.session_settings import MISSING, RETRY_AFTER
 
 # What a broken connection may raise; TimeoutError is an OSError.
 BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -51,6 +52,15 @@ def translate(error: BaseException) -> None:
             ) from error
         case TimeoutError() | asyncpg.QueryCanceledError():
             raise too_late() from None
+        case asyncpg.UndefinedObjectError() if MISSING in str(error):
+            raise ServiceError(
+                Code.UNAVAILABLE,
+                "A pooler's connection to the database lacks the role or the settings of its account: they were changed"
+                " after it was made, or on it. Have it replaced (in PgBouncer's console: RECONNECT).",
+                retry_after=RETRY_AFTER,
+            ) from error
+        case _ if isinstance(error, UNPREPARED):
+            raise unprepared() from error
         case _ if isinstance(error, _UNAVAILABLE):
             raise unreachable() from error
         case asyncpg.InterfaceError() | asyncpg.InternalClientError():

@@ -87,7 +87,8 @@ async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
 async def _connect(url: str) -> Any:
     connection = await database_url.connect(url, settings=session_settings.MIGRATING)
     try:
-        await session_settings.verify(connection, session_settings.MIGRATING)
+        session = await session_settings.read(connection, session_settings.MIGRATING)
+        session.require(session_settings.MIGRATING)
         await session_settings.disable_transaction_timeout(connection)
     except BaseException:
         await connection.close()

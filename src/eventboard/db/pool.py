@@ -11,16 +11,14 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import asyncpg
-from loguru import logger
 from msgspec import Struct
 from prometheus_client import Counter
 
 from eventboard.core import request_context
 from eventboard.core.contract import about
-from eventboard.core.errors import Code, ServiceError
-from eventboard.db import database_url, session_settings
-from eventboard.db.errors import BROKEN, too_late, translate, unreachable
-from eventboard.db.session_settings import RETRY_AFTER
+from eventboard.db.connector import Connector, translate_connect_error
+from eventboard.db.errors import BROKEN, too_late, unreachable
+from eventboard.db.session_settings import Guard
 from eventboard.observability.metrics import Metrics
 from eventboard.observability.tracing import CONNECTION, step_since
 
@@ -34,8 +32,6 @@ PROBE_AFTER = 1.0
 PROBE_TIMEOUT = 0.5
 # Nanoseconds of waiting for a connection from which on it is recorded as a span.
 RECORDED_WAIT = 1_000_000
-# Seconds of a statement: of one in a call without a budget, and on the server.
-STATEMENT_TIMEOUT = 60.0
 # A statement without an effect, and without an entry in PostgreSQL's log.
 PING = "SELECT"
 
@@ -55,9 +51,13 @@ class _DeadConnectionError(Exception):
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """`released_at`: when it was made or last released, by `time.monotonic()`."""
+    """`released_at`: when it was made or last released, by `time.monotonic()`.
+
+    `guard`, behind a pooler, is for each statement that sets a scope.
+    """
 
     released_at: float
+    guard: Guard | None = None
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own
         """With a time limit: the pool closes expired connections without one, and a dead one would never close."""
@@ -66,28 +66,12 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no
 
 
 class ConnectionPool:
-    """It connects on first use, so that a process starts, and reports that it isn't ready, while its database is down.
+    """It connects on first use, so that a process starts, and isn't ready, while its database is down."""
 
-    `statement_timeout` is a backstop in seconds: the server ends a statement that should have been cancelled.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        role: str,
-        size: int,
-        connect_timeout: float,
-        statement_timeout: float = STATEMENT_TIMEOUT,
-        metrics: Metrics | None = None,
-        warn_of_privileges: bool = False,
-    ) -> None:
-        self._url = database_url.parse(url)
+    def __init__(self, connector: Connector, *, role: str, size: int, metrics: Metrics | None = None) -> None:
+        self._connector = connector
         self._role = role
         self._size = size
-        self._connect_timeout = connect_timeout
-        self._statement_timeout = statement_timeout
-        self._warn_of_privileges = warn_of_privileges
         self._waiting = 0
         self._pool: Any = None
         # When a connection last failed without an answer: those that were idle then are probed.
@@ -110,16 +94,12 @@ class ConnectionPool:
 
     async def open(self) -> None:
         self._pool = await asyncpg.create_pool(
-            **self._url.arguments,
+            connect=self._connect,
             min_size=0,
             max_size=self._size,
-            timeout=self._connect_timeout,
-            command_timeout=self._statement_timeout,
             connection_class=_Connection,
-            init=self._verify,
             setup=self._probe,
             reset=_note_release,
-            server_settings=server_settings(self._url, self._role, self._statement_timeout),
         )
 
     async def close(self) -> None:
@@ -180,13 +160,13 @@ class ConnectionPool:
             except BROKEN:
                 self._suspect_since = time.monotonic()
 
-    async def _verify(self, connection: Any) -> None:
-        """A pooler in between may drop the role, and row-level security would be that of another account."""
-        bypasses = await session_settings.verify(connection, session_settings.SERVING, role=self._role)
-        if bypasses and self._warn_of_privileges:
-            self._warn_of_privileges = False
-            logger.warning("the account of {} {}", self._role, session_settings.BYPASSES)
+    async def _connect(self, *_: Any, **__: Any) -> _Connection:
+        """In place of asyncpg's own, whose arguments the pool passes."""
+        connection: _Connection
+        connection, pooled = await self._connector.connect(_Connection)
+        connection.guard = self._connector.guard if pooled else None
         connection.released_at = time.monotonic()
+        return connection
 
     async def _probe(self, connection: Any) -> None:
         released_at = connection.released_at
@@ -206,38 +186,3 @@ class ConnectionPool:
 async def _note_release(connection: _Connection) -> None:
     """Replaces asyncpg's reset: settings and locks are local to transactions, so nothing has to be reset."""
     connection.released_at = time.monotonic()
-
-
-def server_settings(url: database_url.DatabaseUrl, role: str, statement_timeout: float) -> dict[str, str]:
-    """What a serving connection begins with."""
-    return {
-        "application_name": role,
-        **url.settings,
-        **session_settings.SERVING,
-        "statement_timeout": str(int(statement_timeout * 1000)),
-        "role": role,
-    }
-
-
-def translate_connect_error(error: Exception, role: str) -> None:
-    """Raises a ServiceError that says why no connection can be made; returns for a bug."""
-    if isinstance(error, ValueError | KeyError) or (
-        isinstance(error, PermissionError) and database_url.unreadable_home()
-    ):
-        # The URL names a missing certificate, an unknown option or no account. The message may quote its password.
-        raise ServiceError(
-            Code.UNAVAILABLE,
-            "The database's URL can't be used; `eventboard check` says why.",
-            retry_after=RETRY_AFTER,
-        ) from None
-    translate(error)
-    if isinstance(error, asyncpg.PostgresError):
-        # The role, or an option of the URL, is rejected.
-        message = str(error).splitlines()[0]
-        missing = isinstance(error, asyncpg.InvalidParameterValueError) and role in message
-        why = (
-            f"has no role {role}: it was never migrated; run `eventboard migrate`"
-            if missing
-            else f"accepts no connection: {message}"
-        )
-        raise ServiceError(Code.UNAVAILABLE, f"The database {why}.", retry_after=RETRY_AFTER) from error

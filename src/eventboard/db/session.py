@@ -11,25 +11,17 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import bindparam, event, func, select
+from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from eventboard.core import request_context
-from eventboard.db import database_url, session_settings
+from eventboard.db.connector import STATEMENT_TIMEOUT, Connector, translate_connect_error
 from eventboard.db.database import query_step
 from eventboard.db.errors import BROKEN, too_late, translate, unreachable
-from eventboard.db.pool import (
-    CLEAN_UP,
-    CLOSE,
-    PING,
-    PROBE_TIMEOUT,
-    STATEMENT_TIMEOUT,
-    server_settings,
-    translate_connect_error,
-)
+from eventboard.db.pool import CLEAN_UP, CLOSE, PING, PROBE_TIMEOUT
 from eventboard.db.statements import summary_of
 from eventboard.observability.metrics import Metrics
 from eventboard.observability.tracing import COMMIT, step
@@ -38,9 +30,9 @@ from eventboard.observability.tracing import COMMIT, step
 SIZE = 3
 
 # The settings of a scope end with its transaction, whatever becomes of it.
-_SCOPE = select(
-    func.set_config("eventboard.organization_id", bindparam("organization_id"), True),
-    func.set_config("eventboard.user_id", bindparam("user_id"), True),
+_SCOPE = (
+    "SELECT set_config('eventboard.organization_id', :organization_id, true),"
+    " set_config('eventboard.user_id', :user_id, true)"
 )
 
 
@@ -67,10 +59,12 @@ class SessionFactory:
         statement_timeout: float = STATEMENT_TIMEOUT,
         metrics: Metrics | None = None,
     ) -> None:
-        self._url = database_url.parse(url)
+        self._connector = Connector(
+            url, role=role, connect_timeout=connect_timeout, statement_timeout=statement_timeout
+        )
         self._role = role
-        self._connect_timeout = connect_timeout
-        self._statement_timeout = statement_timeout
+        # Also without a pooler: these calls are rare.
+        self._scope = text(self._connector.guard(_SCOPE))
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -114,7 +108,7 @@ class SessionFactory:
         try:
             async with asyncio.timeout(request_context.remaining()), self._sessions() as session, session.begin():
                 scope = {"organization_id": str(organization or ""), "user_id": str(user or "")}
-                await session.execute(_SCOPE, scope)
+                await session.execute(self._scope, scope)
                 yield session
                 with step(COMMIT):
                     await session.commit()
@@ -127,18 +121,7 @@ class SessionFactory:
 
     async def _connect(self, **_: Any) -> asyncpg.Connection:
         try:
-            connection = await asyncpg.connect(
-                **self._url.arguments,
-                timeout=self._connect_timeout,
-                command_timeout=self._statement_timeout,
-                connection_class=_Connection,
-                server_settings=server_settings(self._url, self._role, self._statement_timeout),
-            )
-            try:
-                await session_settings.verify(connection, session_settings.SERVING, role=self._role)
-            except BaseException:
-                connection.terminate()
-                raise
+            connection, _pooled = await self._connector.connect(_Connection)
         except TimeoutError as error:
             raise unreachable() from error
         except (*BROKEN, ValueError, KeyError) as error:

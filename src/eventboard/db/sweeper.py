@@ -3,6 +3,7 @@
 Queries ignore expired rows, so the sweeper only frees their space.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from loguru import logger
@@ -16,8 +17,15 @@ from eventboard.observability.metrics import Metrics
 
 # Seconds that a batch may take; what it didn't delete is left to the next round.
 BUDGET = 10.0
+# Seconds by which PostgreSQL's own limit on a statement is longer than the longest budget.
+BACKSTOP_MARGIN = 1.0
 # Rows are counted up to this number.
 MOST = 200_000
+
+
+def statement_timeout(budgets: Iterable[float]) -> float:
+    """PostgreSQL's own limit on a statement, given the budgets of calls; all of them are in seconds."""
+    return max(BUDGET, *budgets) + BACKSTOP_MARGIN
 
 
 def counting(expired: Select[Any]) -> Statement:
@@ -28,10 +36,12 @@ def counting(expired: Select[Any]) -> Statement:
 class Sweep(Struct, frozen=True, kw_only=True):
     """`delete` deletes up to `batch` expired rows and returns a row for each; `count` counts them (see `counting`).
 
-    `lock` is the number of its advisory lock; `what` names the rows in the log, and `name` in metrics.
+    `role` can do nothing else, and `lock` is the number of the advisory lock; `what` names the rows in the log, and
+    `name` in metrics.
     """
 
     name: str
+    role: str
     what: str
     lock: int
     batch: int
@@ -81,10 +91,11 @@ class Sweeper:
 
     async def _count(self) -> int:
         with request_context.budget(BUDGET):
-            (row,) = await self._database.rows(None, None, self._sweep.count)
+            async with self._database.transaction_as(self._sweep.role) as connection:
+                (row,) = await connection.all(self._sweep.count)
         return int(row[0])
 
     async def _delete_batch(self) -> int:
         with request_context.budget(BUDGET):
-            async with self._database.transaction(None, lock=self._sweep.lock) as connection:
+            async with self._database.transaction_as(self._sweep.role, lock=self._sweep.lock) as connection:
                 return len(await connection.all(self._sweep.delete, most=self._sweep.batch))

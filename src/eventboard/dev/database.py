@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -22,6 +23,15 @@ from eventboard.settings import Postgres as PostgresSettings
 NAME = "eventboard_db"
 # Data from before there was a database of that name is in this one.
 OLD_NAME = "postgres"
+
+
+# The accounts that serve a module, and the roles that they work under: its own, and its sweeper's.
+ACCOUNTS = {
+    "auth": ("eventboard_auth_login", "eventboard_auth", "eventboard_auth_sweeper"),
+    "events": ("eventboard_events_login", "eventboard_events", "eventboard_sweeper"),
+}
+# Seconds, for the default budgets of calls.
+STATEMENT_TIMEOUT = 11.0
 
 
 @contextmanager
@@ -57,6 +67,7 @@ async def _prepare(server: Postgres, password: str) -> str:
     """Returns the name of the database, which is created in new data."""
     connection = await database_url.connect(server.url(OLD_NAME), settings=session_settings.MIGRATING)
     try:
+        await make_accounts(connection, password)
         if password:
             await connection.execute(f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'")
         if await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", NAME):
@@ -67,6 +78,29 @@ async def _prepare(server: Postgres, password: str) -> str:
         return NAME
     finally:
         await connection.close()
+
+
+async def make_accounts(connection: Any, password: str = "") -> None:
+    """As deploy/postgres/roles.sh does: with the settings that they need behind a pooler."""
+    known = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+    for account, *roles in ACCOUNTS.values():
+        for role in roles:
+            if role not in known:
+                await connection.execute(f"CREATE ROLE {role} NOLOGIN")
+        if account not in known:
+            await connection.execute(f"CREATE ROLE {account} LOGIN IN ROLE {', '.join(roles)}")
+        if password:
+            await connection.execute(f"ALTER ROLE {account} PASSWORD '{password}'")
+        for name, value in session_settings.of_account(roles[0], STATEMENT_TIMEOUT).items():
+            # A list's entries are quoted one by one.
+            quoted = ", ".join(f"'{entry}'" for entry in value.split(", "))
+            await connection.execute(f"ALTER ROLE {account} SET {name} = {quoted}")
+
+
+def url_of(module: str, url: str) -> str:
+    """The embedded database's URL for the account of a module."""
+    account, *_ = ACCOUNTS[module]
+    return url.replace(f"//{SUPERUSER}@", f"//{account}@", 1)
 
 
 def require_stopped(settings: PostgresSettings) -> None:

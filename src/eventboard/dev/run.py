@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from eventboard.app import build
 from eventboard.commands.database import check_connection, is_current, migrate
 from eventboard.commands.serve import install_tracing
-from eventboard.dev.database import embedded_database, require_stopped
+from eventboard.dev.database import embedded_database, require_stopped, url_of
 from eventboard.dev.demo import ACCOUNTS, PASSWORD, add_missing_demo_data
-from eventboard.dev.services import serve_as_services
+from eventboard.dev.services import database_variables, serve_as_services
 from eventboard.observability import logging
 from eventboard.settings import Budgets, Settings, warnings
 from eventboard.settings.targets import ALL, port_of
@@ -54,7 +54,14 @@ def _database(settings: Settings) -> Iterator[tuple[Settings, str]]:
         yield settings, "that of EVENTBOARD_DATABASE_URL"
         return
     with embedded_database(settings.postgres) as (url, by_tcp):
-        yield replace(settings, database=replace(settings.database, url=url)), by_tcp or "make psql"
+        given = settings.database
+        database = replace(
+            given,
+            url=url,
+            auth_url=given.auth_url or url_of("auth", url),
+            events_url=given.events_url or url_of("events", url),
+        )
+        yield replace(settings, database=database), by_tcp or "make psql"
 
 
 async def _prepare(settings: Settings) -> bool:
@@ -79,7 +86,7 @@ def _serve_reloading(settings: Settings, greeting: str) -> None:
         print(f"\nrestarting: {', '.join(names[:3])}{more} changed", flush=True)
 
     # There is no load balancer to wait for.
-    os.environ |= {"EVENTBOARD_DATABASE_URL": settings.database.url, "EVENTBOARD_SERVER_DRAIN": "0"}
+    os.environ |= {**database_variables(settings), "EVENTBOARD_SERVER_DRAIN": "0"}
     for budget in Budgets.__struct_fields__:
         # Time enough for a breakpoint.
         os.environ.setdefault(f"EVENTBOARD_BUDGETS_{budget.upper()}", "3600")

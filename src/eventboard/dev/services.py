@@ -8,6 +8,8 @@ from contextlib import suppress
 from subprocess import PIPE, STDOUT, Popen
 from threading import Thread
 
+from msgspec.structs import asdict
+
 from eventboard.core.signals import defer_signals
 from eventboard.settings import ADMIN_ABOVE, Settings
 
@@ -19,17 +21,19 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
     """`announce` is printed once all three listen. Returns 1 when one of them has ended by itself."""
     colours = {"FORCE_COLOR": "1"} if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else {}
     shared = {
-        "DATABASE_URL": settings.database.url,
         "PEERS_AUTH": f"http://127.0.0.1:{port + 1}",
         "PEERS_EVENTS": f"http://127.0.0.1:{port + 2}",
         "RPC_CREDENTIAL": settings.rpc.credential or secrets.token_urlsafe(32),
         "SERVER_DRAIN": "0",
     }
+    urls = database_variables(settings)
     services, outputs, listening = dict[str, Popen[bytes]](), list[Thread](), set[str]()
     try:
         for name, (offset, colour) in _SERVICES.items():
             values = shared | {"SERVER_PORT": port + offset, "SERVER_ADMIN_PORT": port + offset + ADMIN_ABOVE}
-            environment = os.environ | colours | {f"EVENTBOARD_{key}": str(value) for key, value in values.items()}
+            environment = (
+                os.environ | colours | urls | {f"EVENTBOARD_{key}": str(value) for key, value in values.items()}
+            )
             command = [sys.executable, "-m", "eventboard", "serve", "--target", name, "--parent", str(os.getpid())]
             with defer_signals():
                 # Ctrl-C at the terminal is for this process, which ends them in order.
@@ -48,6 +52,12 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
         for output in outputs:
             output.join(1.0)  # longer only where nobody reads the output
     return 1
+
+
+def database_variables(settings: Settings) -> dict[str, str]:
+    """For a child process, which has to find the embedded database."""
+    urls = {name: value for name, value in asdict(settings.database).items() if name.endswith("url") and value}
+    return {f"EVENTBOARD_DATABASE_{name.upper()}": url for name, url in urls.items()}
 
 
 def _copy(service: Popen[bytes], label: str, listening: set[str], announce: str) -> None:

@@ -41,9 +41,12 @@ _DELETE_INVITATIONS = Statement(
 )
 _COUNT_INVITATIONS = counting(select(Invitation.id).where(_INVITATION_EXPIRED))
 
+_ROLE = "eventboard_auth_sweeper"
+
 # The numbers of advisory locks: any, as long as no other lock has them.
 EXPIRED_SESSIONS = Sweep(
     name="sessions",
+    role=_ROLE,
     what="expired sessions",
     lock=0x6175_7373,
     # Each has a token for each time it was refreshed.
@@ -53,6 +56,7 @@ EXPIRED_SESSIONS = Sweep(
 )
 EXPIRED_INVITATIONS = Sweep(
     name="invitations",
+    role=_ROLE,
     what="expired invitations",
     lock=0x6175_7369,
     batch=1_000,

@@ -8,6 +8,7 @@ BATCH = 1_000
 
 EXPIRED_KEYS = Sweep(
     name="idempotency",
+    role="eventboard_sweeper",
     what="expired idempotency keys",
     # Any number that no other advisory lock has; those of keys are 64 random bits.
     lock=0x6576_7377,
