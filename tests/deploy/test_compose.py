@@ -15,12 +15,17 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 import yaml
 
+from eventboard import settings as configuration
+from eventboard.db.session_settings import of_account
+from eventboard.db.sweeper import statement_timeout
 from eventboard.dev.postgres import Postgres
 from eventboard.settings import PORTS
 from tests.support import cluster as clusters
+from tests.support.commands import ask
 from tests.support.installation import MOUNTED, make_accounts, make_secrets
 from tests.support.processes import PATIENCE, Process, patiently, spawned, until_said
 from tests.support.services import free_port
@@ -415,6 +420,19 @@ def postgres(made: Path) -> Iterator[Postgres]:
             there = f"@/eventboard?host={server.socket}&port=5432"
             secret.write_text(secret.read_text().replace("@postgres:5432/eventboard", there))
         yield server
+
+
+def test_accounts_for_a_pooler(postgres: Postgres) -> None:
+    """Those of auth and events have what a connection needs that is made without settings."""
+    timeout = statement_timeout(msgspec.structs.astuple(configuration.load({}).budgets))
+    for module in ("auth", "events"):
+        role = f"eventboard_{module}"
+        found = ask(
+            postgres.url("eventboard"),
+            "SELECT lower(split_part(setting, '=', 1)), split_part(setting, '=', 2)"
+            f" FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = '{role}_login'::regrole",
+        )
+        assert dict(found) == of_account(role, timeout)
 
 
 @pytest.fixture

@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
+from eventboard import settings as configuration
 from eventboard.core.errors import CommandError
 from eventboard.db import migrations
-from eventboard.dev.database import embedded_database, reset
+from eventboard.db.session_settings import of_account
+from eventboard.db.sweeper import statement_timeout
+from eventboard.dev.database import ACCOUNTS, STATEMENT_TIMEOUT, embedded_database, reset, url_of
 from eventboard.dev.postgres import start
 from eventboard.settings import Postgres
 from tests.support.cluster import public_folder
@@ -71,6 +75,24 @@ def test_new_data(folder: Path) -> None:
     with embedded_database(Postgres(data=str(folder), bin=BIN)) as (url, by_tcp):
         assert by_tcp == ""
         assert ask(url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'events'") == [(0,)]
+
+
+def test_accounts_for_a_pooler(folder: Path) -> None:
+    """Each module has one, with what a connection needs that is made without settings; again at each start."""
+    settings = Postgres(data=str(folder), bin=BIN, port=free_port())
+    for _ in range(2):
+        with embedded_database(settings) as (url, by_tcp):
+            for module, (account, role, sweeper) in ACCOUNTS.items():
+                assert ask(url_of(module, by_tcp), "SELECT session_user, current_user") == [(account, role)]
+                found = ask(
+                    url,
+                    "SELECT lower(split_part(setting, '=', 1)), split_part(setting, '=', 2)"
+                    f" FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = '{account}'::regrole",
+                )
+                assert dict(found) == of_account(role, STATEMENT_TIMEOUT)
+                assert ask(url, f"SELECT pg_has_role('{account}', '{sweeper}', 'SET')") == [(True,)]
+            ask(url, "ALTER ROLE eventboard_auth_login RESET ALL")
+    assert statement_timeout(msgspec.structs.astuple(configuration.load({}).budgets)) == STATEMENT_TIMEOUT
 
 
 def test_data_of_an_earlier_version(folder: Path) -> None:

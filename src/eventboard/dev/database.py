@@ -100,7 +100,7 @@ async def make_accounts(connection: Any, password: str = "") -> None:
 def url_of(module: str, url: str) -> str:
     """The embedded database's URL for the account of a module."""
     account, *_ = ACCOUNTS[module]
-    return url.replace(f"//{SUPERUSER}@", f"//{account}@", 1)
+    return url.replace(f"//{SUPERUSER}", f"//{account}", 1)
 
 
 def require_stopped(settings: PostgresSettings) -> None:

@@ -42,6 +42,24 @@ class PgBouncer:
 
     port: int
     passwords: dict[str, str]
+    _command: Sequence[str]
+    _log: Path
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            process = self._process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"PgBouncer doesn't listen: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def url(self, account: str, database: str) -> str:
         address = f"{account}:{self.passwords[account]}@127.0.0.1:{self.port}"
@@ -86,24 +104,12 @@ def pgbouncer(
             deployed = re.sub(rf"^{name} = .*\n", "", deployed, flags=re.MULTILINE)
         # A later line replaces an earlier one.
         configuration.write_text(f"{deployed}\n{lines}\n")
-        with (
-            (folder / "log").open("wb") as log,
-            subprocess.Popen([*program, configuration], stdout=log, stderr=log, start_new_session=True) as process,
-        ):
-            try:
-                _until_it_listens(process, port, folder / "log")
-                yield PgBouncer(port, known)
-            finally:
-                process.kill()
-
-
-def _until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"PgBouncer doesn't listen: {log.read_text()}")
+        found = PgBouncer(port, known, [*program, str(configuration)], folder / "log")
+        try:
+            found.start()
+            yield found
+        finally:
+            found.kill()
 
 
 def new() -> Sequence[str]:
