@@ -51,7 +51,7 @@ test-faults: $(VENV)/.dev ## kill, freeze, disconnect and restart the three proc
 	@exec $(BIN)/pytest tests/faults
 
 # Fetches what it needs into a cache folder: see tests/deploy/engines/fetch.py.
-test-deploy: $(VENV)/.dev ## test deploy/ with the engines that it is for: Helm, Kubernetes' schemas, what a kubelet does
+test-deploy: $(VENV)/.dev ## test deploy/ with the engines that it is for: Helm, a kubelet, PgBouncer
 	@exec $(BIN)/pytest tests/deploy/engines
 
 bench: $(VENV)/.bench ## run the benchmarks: make bench PARTS="reads writes"; needs wrk and a quiet machine

@@ -25,6 +25,7 @@ from eventboard.db.sweeper import statement_timeout
 from eventboard.dev.postgres import Postgres
 from eventboard.settings import PORTS
 from tests.support import cluster as clusters
+from tests.support import documents
 from tests.support.commands import ask
 from tests.support.installation import MOUNTED, make_accounts, make_secrets
 from tests.support.processes import PATIENCE, Process, patiently, spawned, until_said
@@ -423,16 +424,25 @@ def postgres(made: Path) -> Iterator[Postgres]:
 
 
 def test_accounts_for_a_pooler(postgres: Postgres) -> None:
-    """Those of auth and events have what a connection needs that is made without settings."""
+    """Those of auth and events have what a connection needs that is made without settings; the page says the same."""
     timeout = statement_timeout(msgspec.structs.astuple(configuration.load({}).budgets))
     for module in ("auth", "events"):
-        role = f"eventboard_{module}"
-        found = ask(
-            postgres.url("eventboard"),
-            "SELECT lower(split_part(setting, '=', 1)), split_part(setting, '=', 2)"
-            f" FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = '{role}_login'::regrole",
-        )
-        assert dict(found) == of_account(role, timeout)
+        assert settings_of(f"eventboard_{module}_login", postgres) == of_account(f"eventboard_{module}", timeout)
+    page = ROOT / "docs" / "operations" / "pooler.md"
+    (block,) = [block.text for block in documents.blocks(page) if block.language == "sql"]
+    url = postgres.url("eventboard")
+    ask(url, "ALTER ROLE eventboard_events_login RESET ALL")
+    subprocess.run([postgres.bin / "psql", "-qX", "-v", "ON_ERROR_STOP=1", url], input=block, text=True, check=True)
+    assert settings_of("eventboard_events_login", postgres) == of_account("eventboard_events", timeout)
+
+
+def settings_of(account: str, postgres: Postgres) -> dict[str, str]:
+    found = ask(
+        postgres.url("eventboard"),
+        "SELECT lower(split_part(setting, '=', 1)), split_part(setting, '=', 2)"
+        f" FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = '{account}'::regrole",
+    )
+    return dict(found)
 
 
 @pytest.fixture
