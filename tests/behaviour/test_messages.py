@@ -132,12 +132,41 @@ def test_no_entity_tag(organization: Organization, tag: str, form: str) -> None:
             "You can't approve this event: it is DRAFT. Before that, its author has to submit it.",
         ),
         ("DRAFT", "user", "withdraw", "You can't withdraw this event: it is DRAFT already."),
-        ("DRAFT", "user", "cancel", "You can't cancel this event: it is DRAFT, and has to be APPROVED."),
+        (
+            "DRAFT",
+            "user",
+            "cancel",
+            "You can't cancel this event: it is DRAFT, and has to be APPROVED. You can submit, edit or delete it.",
+        ),
         (
             "SUBMITTED",
             "user",
             "cancel",
-            "You can't cancel this event: it is SUBMITTED. Before that, a MODERATOR or an ADMIN has to approve it.",
+            "You can't cancel this event: it is SUBMITTED, and has to be APPROVED. You can withdraw it.",
+        ),
+        (
+            "REJECTED",
+            "user",
+            "withdraw",
+            "You can't withdraw this event: it is REJECTED, and has to be SUBMITTED. You can submit or edit it.",
+        ),
+        (
+            "APPROVED",
+            "user",
+            "withdraw",
+            "You can't withdraw this event: it is APPROVED, and has to be SUBMITTED. You can cancel it.",
+        ),
+        (
+            "CANCELLED",
+            "admin",
+            "cancel",
+            "You can't cancel this event: it is CANCELLED already.",
+        ),
+        (
+            "CANCELLED",
+            "admin",
+            "approve",
+            "You can't approve this event: it is CANCELLED, and has to be SUBMITTED. You can edit or delete it.",
         ),
         ("APPROVED", "moderator", "approve", "You can't approve this event: it is APPROVED already."),
         (

@@ -3,7 +3,7 @@
 Nothing here reads a clock, a database or a request.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from uuid import UUID
 
@@ -44,6 +44,9 @@ TRANSITIONS: dict[Action, Transition] = {
     A.WITHDRAW: Transition(frozenset({S.SUBMITTED}), frozenset({W.AUTHOR}), S.DRAFT),
     A.CANCEL: Transition(frozenset({S.APPROVED}), frozenset({W.AUTHOR, W.ADMIN}), S.CANCELLED),
 }
+
+# They take an earlier step back: to take that step first would be no help.
+UNDOING = frozenset({A.WITHDRAW, A.CANCEL})
 
 ALL = frozenset(Status)
 NONE: frozenset[Status] = frozenset()
@@ -172,17 +175,41 @@ def _not_while(caller: Principal, event: Event, verb: str, table: dict[Role, Rig
 
 
 def _why_not(caller: Principal, event: Event, command: Action) -> str:
+    """Says which step comes first, or what the caller can do instead."""
     sources, target = TRANSITIONS[command].sources, TRANSITIONS[command].target
     if event.status == target:
         return f"it is {event.status} already."
     for first, step in TRANSITIONS.items():
-        if event.status in step.sources and step.target in sources:
+        if command not in UNDOING and event.status in step.sources and step.target in sources:
             if may_command(caller, event.created_by_id, first):
                 return f"it is {event.status}. Before that, {first} it."
             return f"it is {event.status}. Before that, {_named(step.by)} has to {first} it."
-    return f"it is {event.status}, and has to be {' or '.join(sorted(sources))}."
+    wrong = f"it is {event.status}, and has to be {_either(sorted(sources))}."
+    possible = _possible(caller, event)
+    return f"{wrong} You can {_either(possible)} it." if possible else wrong
+
+
+def _possible(caller: Principal, event: Event) -> list[str]:
+    """What the caller can do with the event in its status."""
+    author, status = event.created_by_id, event.status
+    verbs = [
+        command.value
+        for command, step in TRANSITIONS.items()
+        if status in step.sources and may_command(caller, author, command)
+    ]
+    if may_edit(caller, author, status):
+        verbs.append("edit")
+    if may_delete(caller, author, status):
+        verbs.append("delete")
+    return verbs
 
 
 def _named(by: Collection[Who]) -> str:
     names = {W.AUTHOR: "its author", W.USER: "any member", W.MODERATOR: "a MODERATOR", W.ADMIN: "an ADMIN"}
-    return " or ".join(name for who, name in names.items() if who in by)
+    return _either([name for who, name in names.items() if who in by])
+
+
+def _either(words: Sequence[str]) -> str:
+    """As in "a, b or c"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
