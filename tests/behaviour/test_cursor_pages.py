@@ -164,7 +164,7 @@ def test_bad_cursor(organization: Organization, board: Board, path: str) -> None
     fingerprint, id_, at = msgspec.msgpack.decode(urlsafe_b64decode(good + "=" * (-len(good) % 4)))
     bad = [page(foreign.admin.http, path, limit=2)["meta"]["nextCursor"]]
     bad += [page(http, other, limit=2)["meta"]["nextCursor"] for other in PATHS if other != path]
-    bad += ["", "x", "!", good[:-1], good + "A", good + "\n", "é", "AAAA"]
+    bad += ["x", good[:-1], good + "A", "AAAA"]
     forged: list[Any] = [
         [fingerprint, id_, None if at else datetime.fromisoformat("2027-01-01T00:00:00Z")],
         [fingerprint, id_, "0001-01-01T00:00:00+14:00"],
@@ -177,6 +177,14 @@ def test_bad_cursor(organization: Organization, board: Board, path: str) -> None
     for cursor in bad:
         assert_problem(http.get(path, params={"cursor": cursor}), "invalid-cursor")
     assert page(http, path, cursor=good, limit=2)["data"]
+
+
+def test_malformed_cursor(organization: Organization) -> None:
+    """Text that can't be a cursor breaks the parameter's rule, in every list alike."""
+    event = organization.admin.create()
+    for path in (*PATHS, "/events", f"/events/{event['id']}/history"):
+        for cursor in ("", "!", "é", "AAAA\n", "\0", "A" * 2049):
+            assert_problem(organization.admin.http.get(path, params={"cursor": cursor}), "invalid-request", "/cursor")
 
 
 def test_cursor_after_a_stranger(organization: Organization, board: Board) -> None:

@@ -1,15 +1,18 @@
 """Cursors: a position in a list, as text that a client gives back to get the next page."""
 
 from base64 import b64decode, urlsafe_b64encode
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from eventboard.core.errors import Code, ServiceError
 
 Position = TypeVar("Position")
 
-CURSOR_RULE = "It must be the nextCursor of the page before, unchanged; leave it out to begin at the first page."
+_RULE = "It must be the nextCursor of the page before, unchanged; leave it out to begin at the first page."
+# What `encode` returns. Of other text no list says more than that.
+Cursor = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[A-Za-z0-9_-]+$(?!\n)", extra={"rule": _RULE})]
 
 
 def encode(position: Any) -> str:

@@ -8,11 +8,11 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from eventboard.core.contract import Budget, Moment, about, operation
+from eventboard.core.cursors import Cursor
 from eventboard.core.quotas import Quota
 from eventboard.identity.access_tokens import PublicKeys, Role
 from eventboard.modules.auth.fields import (
     LONGEST_PAGE,
-    Cursor,
     Email,
     Limit,
     OpaqueToken,

@@ -44,5 +44,3 @@ OrganizationName = Annotated[str, Meta(min_length=1, max_length=100, pattern=LIN
 OpaqueToken = Annotated[str, Meta(min_length=1, max_length=256)]
 LONGEST_PAGE = 100
 Limit = Annotated[int, Meta(ge=1, le=LONGEST_PAGE)]
-# Longer than any of ours; the list checks it.
-Cursor = Annotated[str, Meta(max_length=2048)]

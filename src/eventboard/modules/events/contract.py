@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from eventboard.core.contract import Budget, IdempotencyKey, Moment, about, operation
-from eventboard.core.cursors import CURSOR_RULE
+from eventboard.core.cursors import Cursor
 from eventboard.core.errors import Code, KeyStatus
 from eventboard.core.text import LINE, LINES, NORMALIZED, SHOWN
 
@@ -75,9 +75,6 @@ Reason = Annotated[str, Meta(min_length=10, max_length=500, pattern=LINES, extra
 Page = Annotated[int, Meta(ge=1, le=10_000)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Search = Annotated[str, Meta(min_length=1, max_length=200, pattern=LINE, extra={**NORMALIZED, "empty_is_null": True})]
-Cursor = Annotated[
-    str, Meta(min_length=1, max_length=2048, pattern=r"^[A-Za-z0-9_-]+$(?!\n)", extra={"rule": CURSOR_RULE})
-]
 
 
 # Fields that several structs have.
