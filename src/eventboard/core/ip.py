@@ -1,6 +1,6 @@
 """IP addresses: their canonical form, and the network that belongs to one client."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -45,13 +45,16 @@ def parse_address(text: str) -> Address | None:
         return None
 
 
+def is_in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
 def is_private(address: Address) -> bool:
     """Whether many hosts may have it, such as containers' bridges and proxies.
 
     Unlike `ipaddress.is_private`, it is false for the networks that are reserved for documentation.
     """
-    networks = _PRIVATE if isinstance(address, IPv4Address) else _PRIVATE6
-    return any(address in network for network in networks)
+    return is_in(address, _PRIVATE if isinstance(address, IPv4Address) else _PRIVATE6)
 
 
 def canonical(address: Address) -> Address:
@@ -70,7 +73,7 @@ def canonical(address: Address) -> Address:
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
     number = int(address)
-    if any(address in network for network in _TRANSLATED):
+    if is_in(address, _TRANSLATED):
         # Not `::` and `::1`: no IPv4 address is below 1.0.0.0.
         return IPv4Address(number & 0xFFFF_FFFF) if number >> 32 or number >> 24 else None
     if address not in _LOCAL_NAT64:

@@ -11,7 +11,16 @@ from msgspec import Struct
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from eventboard.core.asgi import App, Receive, Scope, Send
-from eventboard.core.ip import Address, Network, canonical, client_network, is_private, parse_address, translated_forms
+from eventboard.core.ip import (
+    Address,
+    Network,
+    canonical,
+    client_network,
+    is_in,
+    is_private,
+    parse_address,
+    translated_forms,
+)
 from eventboard.gateway.request_headers import AnyRequest
 from eventboard.settings.safety import split
 
@@ -52,7 +61,7 @@ class ClientAddress:
         peer = _peer(cast("Scope", scope))
         if peer is None:
             return Origin("")
-        if not _is_trusted(peer, self._trusted):
+        if not is_in(peer, self._trusted):
             # Any client on the internet may write such a header. From a private network it is a proxy that nobody
             # configured: counted by its address, one client would use up what all of them have.
             return Origin(client_network(peer), shared=is_private(peer) and _proxy_header(scope["headers"]) is not None)
@@ -97,7 +106,7 @@ class ClientAddressMiddleware:
 
     def _warn_of_untrusted(self, scope: Scope, peer: Address) -> None:
         now = self._clock()
-        if now < self._warn_at or (name := _proxy_header(scope["headers"])) is None or _is_trusted(peer, self._trusted):
+        if now < self._warn_at or (name := _proxy_header(scope["headers"])) is None or is_in(peer, self._trusted):
             return
         self._warn_at = now + WARN_EVERY
         logger.warning(
@@ -106,10 +115,6 @@ class ClientAddressMiddleware:
             peer,
             name.decode(),
         )
-
-
-def _is_trusted(peer: Address, trusted: Sequence[Network]) -> bool:
-    return any(peer in network for network in trusted)
 
 
 def _peer(scope: Scope) -> Address | None:

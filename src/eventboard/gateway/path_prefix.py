@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
 from eventboard.core.asgi import App, Receive, Scope, Send
-from eventboard.core.ip import Network, canonical, parse_address
+from eventboard.core.ip import Network, canonical, is_in, parse_address
 from eventboard.web.request_context import PATH_PREFIX
 
 # Proxies send the prefix in it, whether they have removed it from the path or not.
@@ -55,7 +55,7 @@ class PathPrefixMiddleware:
 
     def _is_trusted(self, scope: Scope) -> bool:
         address = parse_address(scope["client"][0]) if scope["client"] else None
-        return address is not None and any(canonical(address) in network for network in self._trusted)
+        return address is not None and is_in(canonical(address), self._trusted)
 
 
 def _below(path: str, prefix: str) -> str:
