@@ -68,13 +68,13 @@ class PagesController(Controller):
 
 
 def page_or_problem(request: Request[Any, Any, Any], error: ServiceError | NotFoundException) -> Response[Any]:
-    """What is not there: a page for somebody with a browser, and a problem for a program."""
+    """For an unknown address: a page for a browser, a problem for a program."""
     handler: Callable[..., Response[Any]] = (
         service_error_handler if isinstance(error, ServiceError) else http_exception_handler
     )
     answer = handler(request, error)
     if "text/html" in request.headers.get("accept", ""):
-        answer = _page("Nothing is here", "<p>There is no page at this address.</p>", status=HTTP_404_NOT_FOUND)
+        answer = _page("Page not found", "<p>There is no page at this address.</p>", status=HTTP_404_NOT_FOUND)
     answer.headers["Vary"] = "Accept"
     return answer
 

@@ -18,23 +18,24 @@ def _check(summary: str, description: str, answers: Mapping[int, Answer]) -> Ope
 OPERATIONS = {
     "getHealth": _check(
         "Health of all parts",
-        "Up when every part is. Production doesn't name the parts.",
+        "`up` if every part is up. In production the answer doesn't name the parts.",
         {
-            200: Answer(description="Every part works.", example=_UP),
-            503: Answer(description="A part doesn't.", example=_DOWN),
+            200: Answer(description="Every part is up.", example=_UP),
+            503: Answer(description="At least one part is down.", example=_DOWN),
         },
     ),
     "getReadiness": _check(
         "Whether to send requests here",
-        "Up when this process's database is reachable and its schema is the right one, and the keys are known.",
+        "`up` if the process can reach its database, the schema has the revision that the code needs, and the keys"
+        " that verify access tokens are loaded.",
         {
-            200: Answer(description="Send them.", example=_UP),
-            503: Answer(description="Send them elsewhere.", example=_DOWN),
+            200: Answer(description="The process is ready for requests.", example=_UP),
+            503: Answer(description="The process isn't ready: send requests to another one.", example=_DOWN),
         },
     ),
     "getLiveness": _check(
-        "Whether the process lives",
-        "Asks nobody else.",
-        {200: Answer(description="It does.", example=Health(status="up"))},
+        "Whether the process is alive",
+        "Doesn't depend on the database or on other processes.",
+        {200: Answer(description="The process is alive.", example=Health(status="up"))},
     ),
 }
