@@ -33,7 +33,9 @@ class LockedError(Exception):
 
 
 class Connection:
-    """A connection within a scope. Each method is one round trip, and takes no longer than what is left of the budget.
+    """A connection within a scope. Each method takes no longer than what is left of the budget.
+
+    It is one round trip, or two where a transaction begins with a write: only a SELECT can set the scope, too.
 
     `settings` are the organization and the user, as long as they have to be set: by each statement outside of a
     transaction, and by the first one within it.
