@@ -149,6 +149,20 @@ async def test_query_that_fails(store: Store, database_url: str) -> None:
     await database.close()
 
 
+async def test_query_that_is_cancelled(store: Store, database_url: str) -> None:
+    """At the deadline of its call: nothing is counted, as where it fails."""
+    statement = Statement(text("SELECT pg_sleep(:seconds)").columns(column("pg_sleep")))
+    database = Database(database_url, role="eventboard_auth", size=1, connect_timeout=5)
+    await database.open()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await store.counters.add_and_query([Increment(KEY, 60)], Query(database, statement, {"seconds": 60}))
+    async with asyncio.timeout(5):
+        while (await counted(store.counters, KEY, 60, 0)).total:  # noqa: ASYNC110 - it is undone in the background
+            await asyncio.sleep(0.01)
+    await database.close()
+
+
 async def test_many_at_once(store: Store) -> None:
     """Two processes, a hundred counts at once: each makes another number."""
     several = [store.counters, await store.more()]

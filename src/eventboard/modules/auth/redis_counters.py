@@ -1,9 +1,11 @@
 """Counters in Redis or Valkey. Imported only where a URL names one: it takes a while."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from loguru import logger
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -14,19 +16,26 @@ from eventboard.modules.auth.counters import Count, Increment, Query
 
 # Valkey has the protocol of Redis, so one client serves both.
 SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
-# Seconds to connect, and to wait for an answer: a log-in waits for three of them.
+# Seconds to connect, and to wait for an answer.
 TIMEOUT = 0.5
 # Once, for a connection that the server has closed meanwhile.
 RETRIES = 1
-# As counters.COUNT does in PostgreSQL. Arguments: the amount, the window in milliseconds, whether it begins now in any
-# case. Returns the total and the milliseconds that are left.
+# As counters.COUNT does in PostgreSQL, for several keys in one step. Four arguments for each: the amount, the window in
+# milliseconds, whether it begins now in any case, and the total beyond which no further key is counted, or "". Returns
+# totals and the milliseconds that are left.
 COUNT = """
-local total = math.max(0, (redis.call('get', KEYS[1]) or 0) + ARGV[1])
-local left = redis.call('pttl', KEYS[1])
-if left < 0 or ARGV[3] == '1' then left = ARGV[2] end
-left = math.max(1, left)
-redis.call('set', KEYS[1], total, 'px', left)
-return {total, left}
+local counts = {}
+for number, key in ipairs(KEYS) do
+    local amount, window, restart, most = unpack(ARGV, 4 * number - 3, 4 * number)
+    local total = math.max(0, (redis.call('get', key) or 0) + amount)
+    local left = redis.call('pttl', key)
+    if left < 0 or restart == '1' then left = window end
+    left = math.max(1, left)
+    redis.call('set', key, total, 'px', left)
+    counts[number] = {total, left}
+    if most ~= '' and total > tonumber(most) then break end
+end
+return counts
 """
 
 
@@ -42,33 +51,45 @@ class RedisCounters:
             retry=Retry(NoBackoff(), RETRIES),
         )
         self._count = self._redis.register_script(COUNT)
+        self._undoing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """It connects when it is first used."""
 
     async def close(self) -> None:
+        await asyncio.gather(*self._undoing)
         await self._redis.aclose()
 
     async def add(self, *increments: Increment) -> list[Count]:
-        counts: list[Count] = []
+        arguments = [
+            argument
+            for one in increments
+            for argument in (one.amount, one.window * 1000, int(one.restart), "" if one.most is None else one.most)
+        ]
         with _unavailable_on_error():
-            for increment in increments:
-                arguments = [increment.amount, increment.window * 1000, int(increment.restart)]
-                total, left = await self._count([_name(increment.key)], arguments)
-                counts.append(Count(total, left / 1000))
-                if increment.most is not None and total > increment.most:
-                    break
-        return counts
+            counts = await self._count([_name(increment.key) for increment in increments], arguments)
+        return [Count(total, left / 1000) for total, left in counts]
 
     async def add_and_query(self, increments: Sequence[Increment], query: Query) -> tuple[list[Count], Any | None]:
         counts = await self.add(*increments)
         try:
             return counts, await query.execute()
-        except Exception:
+        except BaseException as error:
             # A known address is no count, and isn't undone.
             counted = [increment for increment in increments[: len(counts)] if not increment.restart]
-            await self.add(*(Increment(done.key, done.window, -done.amount) for done in counted))
+            undoing = asyncio.create_task(self._undo(counted))
+            self._undoing.add(undoing)
+            undoing.add_done_callback(self._undoing.discard)
+            # A call that is cancelled at its deadline has no time to wait for it.
+            if isinstance(error, Exception):
+                await asyncio.shield(undoing)
             raise
+
+    async def _undo(self, counted: Sequence[Increment]) -> None:
+        try:
+            await self.add(*(Increment(done.key, done.window, -done.amount) for done in counted))
+        except ServiceError as error:
+            logger.warning("a call that failed stays counted in its limits until their windows end: {}", error.detail)
 
     async def exists(self, key: bytes) -> bool:
         with _unavailable_on_error():
