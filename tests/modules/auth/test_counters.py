@@ -170,6 +170,22 @@ async def test_many_at_once(store: Store) -> None:
     assert sorted(count.total for count in counts) == list(range(1, 101))
 
 
+async def test_waiting_for_one_key(database_url: str) -> None:
+    """However many calls count with a key whose row is locked, the pool has connections for others."""
+    other_process = await asyncpg.connect(database_url)
+    async with counting_in(database_url) as counters, asyncio.timeout(30):
+        await counted(counters, KEY, 60)
+        async with other_process.transaction():
+            await other_process.execute("UPDATE auth.counters SET total = 10")
+            calls = [asyncio.create_task(counted(counters, KEY, 60)) for _ in range(30)]
+            while not await other_process.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # the database tells nobody who waits
+            assert (await counted(counters, OTHER, 60)).total == 1
+            assert not any(call.done() for call in calls)
+        assert sorted([(await call).total for call in calls]) == list(range(11, 41))
+    await other_process.close()
+
+
 async def test_remembered(store: Store) -> None:
     """For so long since the last time."""
     assert not await store.counters.exists(KEY)

@@ -1,8 +1,11 @@
 """Counters that all processes share, each for a window of time that begins with its first count."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -105,10 +108,15 @@ class Counters(Protocol):
 
 
 class DatabaseCounters:
-    """In PostgreSQL, by its clock. Expired counters are deleted."""
+    """In PostgreSQL, by its clock. Expired counters are deleted.
+
+    Of the calls that count with the same key, one in each process has a connection, and the others wait without one:
+    otherwise a burst of log-ins from one address would occupy the whole pool, waiting for one row.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._deletion = PeriodicTask(self.delete_expired, every=DELETE_EVERY, name="deleting expired counters")
 
     async def open(self) -> None:
@@ -118,14 +126,22 @@ class DatabaseCounters:
         await self._deletion.close()
 
     async def add(self, *increments: Increment) -> list[Count]:
-        async with self._database.transaction(None) as connection:
+        async with self._turn(increments), self._database.transaction(None) as connection:
             return await _count(connection, increments)
 
     async def add_and_query(self, increments: Sequence[Increment], query: Query) -> tuple[list[Count], Any | None]:
         if not increments:
             return [], await query.execute()
-        async with self._database.transaction(None, query.user) as connection:
+        async with self._turn(increments), self._database.transaction(None, query.user) as connection:
             return await _count(connection, increments), await connection.one(query.statement, **query.values)
+
+    @asynccontextmanager
+    async def _turn(self, increments: Sequence[Increment]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as locks:
+            # In one order, so that no two calls wait for each other.
+            for key in sorted({increment.key for increment in increments}):
+                await locks.enter_async_context(self._locks.setdefault(key, asyncio.Lock()))
+            yield
 
     async def exists(self, key: bytes) -> bool:
         return await self._database.row(None, None, _EXISTS, key=key) is not None
