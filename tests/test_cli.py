@@ -196,11 +196,12 @@ def test_signing_key_that_is_not_there(folder: Path, database_url: str) -> None:
     assert str(key) in refused("serve", TOKENS_KEY_FILE=str(key), **production, **STRONG)
 
 
-@pytest.mark.parametrize("command", ["demo", "dev"])
+@pytest.mark.parametrize("command", ["demo", "dev", "reset"])
 def test_not_in_production(command: str, database_url: str) -> None:
-    """Known passwords don't get into production."""
-    line = refused(command, ENVIRONMENT="production", DATABASE_URL=database_url, **STRONG)
-    assert line.startswith("eventboard: EVENTBOARD_ENVIRONMENT: ")
+    """Known passwords don't get into production, and nothing there is emptied, whatever database is set."""
+    for url in ({"DATABASE_URL": database_url}, {}):
+        line = refused(command, ENVIRONMENT="production", **url, **STRONG)
+        assert line.startswith("eventboard: EVENTBOARD_ENVIRONMENT: ")
 
 
 def test_version() -> None:

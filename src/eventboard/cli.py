@@ -255,7 +255,9 @@ def _psql(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _reset(settings: Settings, arguments: argparse.Namespace) -> None:
-    if settings.database.url or settings.environment == "production":
+    if settings.environment == "production":
+        raise SettingsError("EVENTBOARD_ENVIRONMENT: `eventboard reset` doesn't run in production")
+    if settings.database.url:
         raise SettingsError("EVENTBOARD_DATABASE_URL: set; only the database of `make run` can be emptied")
     _require_answer(arguments, "this deletes data")
     from eventboard.dev.database import require_stopped, reset
