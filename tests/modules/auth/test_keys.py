@@ -1,6 +1,7 @@
 """Signing keys: their files, and their change."""
 
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from loguru import logger
 
 from eventboard.modules.auth import keys
 from eventboard.modules.auth.keys import KeyFileError, KeyRing
@@ -74,6 +76,33 @@ def test_what_is_no_key(tmp_path: Path, content: bytes) -> None:
     assert str(refusal.value).startswith(f"{path}: ")
     assert "\n" not in str(refusal.value)
     assert path.read_bytes() == content
+
+
+def test_file_of_any_name(tmp_path: Path) -> None:
+    """Such as a mounted secret, in development, too."""
+    path = tmp_path / "signing_key"
+    path.write_bytes(pem(P256))
+    assert [key.path for key in KeyRing(path, create=True).all()] == [path]
+    path.write_bytes(b"not a key")
+    with pytest.raises(KeyFileError, match="signing_key: no signing key can be read: "):
+        KeyRing(path, create=True)
+
+
+def test_name_with_a_time_that_does_not_exist(tmp_path: Path) -> None:
+    """The file is named; a process that runs goes on with the keys that it knows."""
+    ring = KeyRing(tmp_path, create=True)
+    known = ring.signing().kid
+    (tmp_path / "20271301T000000Z-new.pem").write_bytes(pem(P256))
+    with pytest.raises(KeyFileError, match=r"-new\.pem: its name begins with a time"):
+        KeyRing(tmp_path, create=False)
+    logged: list[str] = []
+    sink = logger.add(logged.append)
+    end = time.monotonic() + 10 * keys.READ_EVERY
+    while not logged:
+        assert [key.kid for key in ring.all()] == [known]
+        assert time.monotonic() < end
+    logger.remove(sink)
+    assert "-new.pem: its name begins with a time" in logged[0]
 
 
 def test_where_none_can_be_made(tmp_path: Path) -> None:

@@ -118,9 +118,10 @@ class KeyRing:
 
     def _create_first(self) -> None:
         try:
+            if self._path.exists() and not self._path.is_dir():
+                return
             if self._path.suffix == ".pem":
-                if not self._path.exists():
-                    _write(self._path)
+                _write(self._path)
                 return
             self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not any(self._path.glob("*.pem")):
@@ -195,7 +196,10 @@ def _read(path: Path) -> SigningKey:
         raise KeyFileError(f"{path}: no signing key can be read: {error}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise KeyFileError(f"{path}: it holds no P-256 private key, which {ALGORITHM} needs")
-    return signing_key(private, path)
+    try:
+        return signing_key(private, path)
+    except ValueError:
+        raise KeyFileError(f"{path}: its name begins with a time that doesn't exist") from None
 
 
 def signing_key(private: ec.EllipticCurvePrivateKey, path: Path) -> SigningKey:
