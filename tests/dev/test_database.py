@@ -122,6 +122,15 @@ def test_port_in_use(folder: Path) -> None:
     assert "EVENTBOARD_POSTGRES_PORT" in str(refusal.value)
 
 
+@pytest.mark.parametrize("command", [["dev"], ["reset", "--yes"], ["psql"], ["check"]])
+def test_file_in_place_of_the_folder(tmp_path: Path, command: list[str]) -> None:
+    """It is named, in one line."""
+    file = tmp_path / "data"
+    file.touch()
+    line = f"{file} can't be used: Not a directory; EVENTBOARD_POSTGRES_DATA names another folder"
+    assert line in refused(*command, POSTGRES_DATA=str(file))
+
+
 def test_nothing_to_reset(folder: Path) -> None:
     """There may be no data yet, or a folder that is somebody's."""
     reset(Postgres(data=str(folder)))

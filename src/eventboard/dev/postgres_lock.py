@@ -43,6 +43,11 @@ def running(data: Path) -> Running | None:
             continue
         except PermissionError:
             raise PostgresError(f"{folder} belongs to another account of this machine") from None
+        except OSError as error:
+            # Such as a file in place of the folder, or a read-only file system.
+            raise PostgresError(
+                f"{folder} can't be used: {error.strerror}; EVENTBOARD_POSTGRES_DATA names another folder"
+            ) from None
     return None
 
 
