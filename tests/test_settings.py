@@ -148,6 +148,11 @@ def test_wrong_variable_of_every_key(section: str, key: str, type_: Any) -> None
         assert "`" not in line, "no names of Python's types"
 
 
+def test_empty_where_text_is_needed() -> None:
+    """An empty variable is a value, and no address to listen on."""
+    assert refused({"EVENTBOARD_SERVER_HOST": ""}) == "EVENTBOARD_SERVER_HOST: must be text that isn't empty, not ''"
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

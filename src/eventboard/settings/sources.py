@@ -135,5 +135,7 @@ def _expected(field: Any, error: msgspec.ValidationError) -> str:
     kind, of_length, comparison, bound = found.groups()
     if not bound:
         return f"must be {_KINDS[kind]}"
+    if of_length and (comparison, bound) == (">=", "1"):
+        return "must be text that isn't empty"
     limit = _LIMITS[comparison].format(bound.removesuffix(".0"))
     return f"must have {limit} characters" if of_length else f"must be {limit}"
