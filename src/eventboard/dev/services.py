@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -43,7 +44,8 @@ def serve_as_services(settings: Settings, port: int, *, announce: str) -> int:
             outputs[-1].start()
         while not (ended := [name for name, service in services.items() if service.poll() is not None]):
             time.sleep(0.1)
-        print(*(f"eventboard: {name} ended with {services[name].returncode}" for name in ended), file=sys.stderr)
+        for name in ended:
+            print(f"eventboard: {name} {_how(services[name].returncode)}, so all are stopped", file=sys.stderr)
     finally:
         with defer_signals():
             for service in reversed(services.values()):
@@ -58,6 +60,10 @@ def database_variables(settings: Settings) -> dict[str, str]:
     """For a child process, which has to find the embedded database."""
     urls = {name: value for name, value in asdict(settings.database).items() if name.endswith("url") and value}
     return {f"EVENTBOARD_DATABASE_{name.upper()}": url for name, url in urls.items()}
+
+
+def _how(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _copy(service: Popen[bytes], label: str, listening: set[str], announce: str) -> None:
