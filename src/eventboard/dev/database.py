@@ -67,7 +67,8 @@ async def _prepare(server: Postgres, password: str) -> str:
     """Returns the name of the database, which is created in new data."""
     connection = await database_url.connect(server.url(OLD_NAME), settings=session_settings.MIGRATING)
     try:
-        await make_accounts(connection, password)
+        async with connection.transaction():
+            await make_accounts(connection, password)
         if password:
             await connection.execute(f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'")
         if await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", NAME):
