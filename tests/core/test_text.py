@@ -48,9 +48,9 @@ def test_ends_of_lines(end: str) -> None:
 def test_long_texts(pattern: str, begin: str, end: str) -> None:
     """Whatever one is, the time that it takes grows with its length, and not faster: the event loop waits for it."""
     text = begin * 50_000 + end
-    started = time.monotonic()
+    started = time.thread_time()
     re.search(pattern, text)
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_long_texts(pattern: str, begin: str, end: str) -> None:
 )
 def test_long_texts_to_normalize(text: str) -> None:
     """Likewise. Python's own normalization takes the square of a run of marks."""
-    started = time.monotonic()
+    started = time.thread_time()
     normalize({"title": text[:800], "description": text[:20_000], "location": text}, EventDraft)
-    assert time.monotonic() - started < 0.2
+    assert time.thread_time() - started < 0.2

@@ -21,8 +21,8 @@ from tests.support.database import (
     SIZE,
     SLEEP,
     Pauses,
-    asked,
     assert_idle,
+    assert_nothing_open,
     assert_whole,
     each_kind,
     opened,
@@ -30,18 +30,12 @@ from tests.support.database import (
     too_late,
 )
 
-# Not autovacuum's workers, which come when they like.
-OPEN = """
-SELECT state, xact_start FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-"""
-
 
 @each_kind
 async def test_call_beyond_its_budget(database: Database, database_url: str, kind: str) -> None:
     """The answer comes in time, and PostgreSQL works no longer for a caller who has gone."""
     with too_late():
-        await slow(database, kind)(Pauses((30,)))
+        await slow(database, kind, BUDGET)(Pauses((30,)))
     await assert_idle(database_url)
     await assert_whole(database, database_url)
 
@@ -49,7 +43,7 @@ async def test_call_beyond_its_budget(database: Database, database_url: str, kin
 async def test_budget_that_an_earlier_statement_used(database: Database, database_url: str) -> None:
     """What a transaction's first statement took isn't there for its second."""
     with too_late():
-        await slow(database, "write")(Pauses((0.3, 30)))
+        await slow(database, "write", BUDGET)(Pauses((0.3, 30)))
     await assert_idle(database_url)
     await assert_whole(database, database_url)
 
@@ -97,7 +91,7 @@ async def test_pool_exhausted(database: Database, database_url: str, kind: str) 
     holders = [asyncio.create_task(hold()) for _ in range(SIZE)]
     await everybody.wait()
     with too_late():
-        await slow(database, kind)(Pauses((0,)))
+        await slow(database, kind, BUDGET)(Pauses((0,)))
     waiting = asyncio.create_task(slow(database, kind)(Pauses((0,))))
     released.set()
     await asyncio.gather(*holders, waiting)
@@ -183,5 +177,5 @@ async def test_cancelled_as_the_answer_comes(database_url: str, kind: str) -> No
             answers += 1
             # Another one each time: the driver has it prepared first, which is an answer of its own.
             going = await cancelled_at(call(Statement(text(f"SELECT {answers}, 'new'"))), answers)
-            assert [tuple(row) for row in await asked(database_url, OPEN)] == [("idle", None)], answers
+            await assert_nothing_open(database_url, 1)
     assert answers > 2

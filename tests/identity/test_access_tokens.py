@@ -141,7 +141,7 @@ async def test_issuer_whose_clock_is_ahead(claim: str) -> None:
 
 async def test_token_expires_after_it_was_verified() -> None:
     """A verified token is remembered, and not for longer than it lives."""
-    verify, token = verifier(Publisher(issuer())), issue(issuer(lifetime=2))
+    verify, token = verifier(Publisher(issuer())), issue(issuer(lifetime=3))
     expires_at = (await verify(token)).expires_at
     await verify(token)
     await asyncio.sleep(expires_at - time.time() + 0.05)  # the wall clock and the loop's may differ a little

@@ -163,9 +163,10 @@ async def test_closed_while_it_resolves() -> None:
     world.answers.clear()
     world.now += RESOLVE_EVERY + 0.1
     await world.firsts(1)
-    assert len(asyncio.all_tasks()) == len(before) + 1
+    # Another test's may end meanwhile.
+    assert len(asyncio.all_tasks() - before) == 1
     await world.balancer.close()
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() - before == set()
 
 
 async def test_many_calls_before_any_is_known() -> None:

@@ -1,7 +1,6 @@
 """What stands behind /rpc, asked by whoever can reach the port."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,7 +19,9 @@ from eventboard.rpc.server import DEFAULT_BUDGET, LARGEST, RpcServer, encode_fai
 from eventboard.web.load_shedding import LoadSheddingMiddleware
 from eventboard.web.request_context import RequestContextMiddleware
 from eventboard.web.serving_state import ServingState
+from tests.support.processes import PATIENCE
 from tests.support.rpc import CREDENTIAL, Ask, Desk, DeskService, Told, echo, listening
+from tests.support.stopwatch import Stopwatch
 
 KNOWN = {"authorization": f"Bearer {CREDENTIAL}"}
 ASK = msgspec.msgpack.encode(Ask("hi"))
@@ -39,7 +40,7 @@ async def desk(service: DeskService, *, most: int = 100) -> AsyncIterator[httpx.
     app = RequestContextMiddleware(
         LoadSheddingMiddleware(mount(nothing_else, rpc), serving, encode_failure, metrics), serving, {}, metrics
     )
-    async with listening(app) as url, httpx.AsyncClient(base_url=url) as http:
+    async with listening(app) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
         yield http
 
 
@@ -191,7 +192,7 @@ async def test_context() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "seconds"),
-    [("1500", 1.5), ("1", 0.001), (None, DEFAULT_BUDGET), ("", DEFAULT_BUDGET), ("-1", DEFAULT_BUDGET), ("1e3", 10)],
+    [("150000", 150), ("1", 0.001), (None, DEFAULT_BUDGET), ("", DEFAULT_BUDGET), ("-1", DEFAULT_BUDGET), ("1e3", 10)],
 )
 async def test_budget(sent: str | None, seconds: float) -> None:
     """A duration, from when the call arrived; what is none is as if there were none."""
@@ -204,7 +205,7 @@ async def test_budget(sent: str | None, seconds: float) -> None:
     async with desk(DeskService(look)) as http:
         headers = KNOWN if sent is None else {**KNOWN, codec.BUDGET: sent}
         await http.post("/rpc/desk.tell", content=ASK, headers=headers)
-    assert all(seconds - 0.5 < left <= seconds for left in seen)
+    assert all(seconds / 2 < left <= seconds for left in seen if seconds > 0.1)
     assert seen or seconds < 0.1
 
 
@@ -221,10 +222,11 @@ async def test_budget_spent(milliseconds: int) -> None:
         raise AssertionError
 
     async with desk(DeskService(stand_still)) as http:
-        begun = time.monotonic()
-        answer = await http.post("/rpc/desk.tell", content=ASK, headers={**KNOWN, codec.BUDGET: str(milliseconds)})
+        with Stopwatch() as watch:
+            answer = await http.post("/rpc/desk.tell", content=ASK, headers={**KNOWN, codec.BUDGET: str(milliseconds)})
         assert_failure(answer, 504, Code.DEADLINE_EXCEEDED)
-        assert milliseconds / 1000 <= time.monotonic() - begun < 1
+        assert watch.elapsed >= milliseconds / 1000
+        assert watch.seconds < 1
     assert ended == ["cancelled"]
 
 

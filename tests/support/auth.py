@@ -15,13 +15,14 @@ from eventboard.modules.auth.session_issuer import Bounds, Lifetimes
 from eventboard.modules.auth.tokens import TokenIssuer
 from tests.support.keys import OneKey
 from tests.support.limits import no_rules
+from tests.support.processes import PATIENCE
 
 
 @asynccontextmanager
 async def auth_alone(database_url: str, *, memory_kib: int, rules: Rules | None = None) -> AsyncIterator[AuthService]:
     """`memory_kib` is a hash's: with 4,096 it takes some milliseconds, with 8 next to nothing."""
-    database = Database(database_url, role="eventboard_auth", size=2, connect_timeout=5)
-    sessions = SessionFactory(database_url, role="eventboard_auth", connect_timeout=5)
+    database = Database(database_url, role="eventboard_auth", size=2, connect_timeout=PATIENCE)
+    sessions = SessionFactory(database_url, role="eventboard_auth", connect_timeout=PATIENCE)
     passwords = Passwords(memory_kib=memory_kib, iterations=1, workers=1, queue=10)
     issuer = TokenIssuer(OneKey(), issuer="test", audience="test", lifetime=60)
 

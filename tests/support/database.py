@@ -1,7 +1,6 @@
 """The pool of a module on a database of a test, and calls under a budget that sleep in it."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
@@ -16,6 +15,8 @@ from eventboard.core.errors import Code, ServiceError
 from eventboard.db.database import Connection, Database, Statement
 from eventboard.rpc.client import client
 from eventboard.rpc.local import LocalTransport
+from tests.support.processes import PATIENCE
+from tests.support.stopwatch import Stopwatch
 
 ROLE = "eventboard_events"
 
@@ -45,7 +46,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 
 @asynccontextmanager
 async def opened(
-    url: str, *, role: str = ROLE, size: int = SIZE, connect_timeout: float = 2
+    url: str, *, role: str = ROLE, size: int = SIZE, connect_timeout: float = PATIENCE
 ) -> AsyncIterator[Database]:
     database = Database(url, role=role, size=size, connect_timeout=connect_timeout)
     await database.open()
@@ -69,23 +70,30 @@ async def assert_whole(database: Database, url: str, size: int = SIZE) -> None:
 
     async def hold() -> None:
         async with database.transaction(None) as connection:
-            await asyncio.wait_for(everybody.wait(), 5)
+            await asyncio.wait_for(everybody.wait(), PATIENCE)
             row = await connection.one(SETTINGS)
             assert row is not None
             assert tuple(row) == ("", "", BACKSTOP, ROLE)
 
     await asyncio.gather(*(hold() for _ in range(size)))
-    # A session whose connection was given up ends when the server next looks at it.
-    end = time.monotonic() + 5
-    while len(found := await asked(url, SESSIONS)) > size:
-        assert time.monotonic() < end, found
-    assert {row["state"] for row in found} == {"idle"}
+    await assert_nothing_open(url, size)
+
+
+async def assert_nothing_open(url: str, most: int) -> None:
+    """The server has so many sessions at most, and all are idle: no statement runs, and no transaction is open."""
+    with Stopwatch() as watch:
+        # A session whose connection was closed ends when the server next looks at it.
+        while len(found := await asked(url, SESSIONS)) > most or {row["state"] for row in found} - {"idle"}:
+            assert watch.elapsed < PATIENCE, found
 
 
 async def assert_idle(url: str) -> None:
     """No statement runs any more, 100 ms after it was to end."""
-    await asyncio.sleep(LATE)
-    assert [row["query"] for row in await asked(url, SESSIONS) if row["state"] == "active"] == []
+    with Stopwatch() as watch:
+        over = False
+        while running := [row["query"] for row in await asked(url, SESSIONS) if row["state"] == "active"]:
+            assert not over, running
+            over = watch.seconds > LATE
 
 
 class Pauses(Struct, frozen=True):
@@ -121,21 +129,21 @@ async def _sleep(connection: Connection, query: Pauses) -> Pauses:
     return query
 
 
-def slow(database: Database, kind: str) -> Callable[[Pauses], Coroutine[Any, Any, Pauses]]:
+def slow(database: Database, kind: str, budget: float = PATIENCE) -> Callable[[Pauses], Coroutine[Any, Any, Pauses]]:
     method: Callable[[Pauses], Coroutine[Any, Any, Pauses]] = getattr(
-        client(Slow, LocalTransport(SlowService(database)), {Budget.READ: BUDGET}), kind
+        client(Slow, LocalTransport(SlowService(database)), {Budget.READ: budget}), kind
     )
     return method
 
 
 @contextmanager
 def too_late() -> Iterator[None]:
-    """The block ends as its budget does: neither before, nor later than promised."""
-    begun = time.monotonic()
-    with pytest.raises(ServiceError) as refusal:
+    """The block, whose budget is BUDGET, ends as that does: neither before, nor later than promised."""
+    with Stopwatch() as watch, pytest.raises(ServiceError) as refusal:
         yield
     assert refusal.value.code == Code.DEADLINE_EXCEEDED
-    assert BUDGET - LATE < time.monotonic() - begun < BUDGET + LATE
+    assert watch.elapsed > BUDGET - LATE
+    assert watch.since(watch.begun + BUDGET) < LATE, f"{watch.elapsed:.3f} s by the clock"
 
 
 async def refusal(call: Awaitable[object]) -> Code:

@@ -142,12 +142,12 @@ def serving(
 def children(pid: int) -> list[int]:
     """The processes that it has started and that haven't ended; as Linux tells it."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
-            # A name may hold blanks and brackets; state and parent come after it.
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == pid and state != "Z":
-                found.append(int(stat.parent.name))
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listed.read_text().split():
+            with suppress(OSError):  # it has ended meanwhile
+                # A name may hold blanks and brackets; the state comes after it.
+                if not Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].startswith(" Z"):
+                    found.append(int(child))
     return sorted(found)
 
 

@@ -16,6 +16,7 @@ from eventboard.rpc.breaker import BreakerPolicy
 from eventboard.rpc.client import client
 from eventboard.rpc.http import HttpTransport
 from eventboard.rpc.retries import RetryPolicy
+from tests.support.processes import PATIENCE
 
 Contract = TypeVar("Contract")
 
@@ -129,9 +130,10 @@ async def calling(
     credential: str = CREDENTIAL,
     retries: RetryPolicy = QUICK,
     breaker: BreakerPolicy = BREAKER,
-    budget: float = 10,
+    budget: float = PATIENCE,
     max_answer: int = codec.LARGEST_ANSWER,
     tls: SSLContext | None = None,
+    connect_timeout: float = PATIENCE,
 ) -> AsyncIterator[tuple[Contract, HttpTransport]]:
     """A client of the contract, and the transport under it. `budget` is in seconds, for every call."""
     budgets = {kind.value: budget for kind in Budget}
@@ -140,7 +142,7 @@ async def calling(
         contract,
         origins,
         credential=credential,
-        connect_timeout=1,
+        connect_timeout=connect_timeout,
         keep_alive=4,
         budgets=budgets,
         retries=retries,

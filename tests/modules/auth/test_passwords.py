@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from statistics import median
 
 import pytest
 
@@ -49,9 +48,11 @@ async def test_unknown_account_costs_as_much(passwords: Passwords) -> None:
         assert not await passwords.verify(password_hash, "not the password")
         return time.process_time() - begun
 
-    # Processor time of this process, taken in turns: what else runs on the machine doesn't count.
-    pairs = [(await work(known), await work(None)) for _ in range(7)]
-    assert 0.5 < median(unknown / known for known, unknown in pairs) < 2
+    # Processor time of this process, taken in turns: what else runs on the machine doesn't count. The least of several,
+    # for whoever shares a core and its caches makes work take longer, and never shorter.
+    pairs = [(await work(known), await work(None)) for _ in range(5)]
+    with_account, without = map(min, zip(*pairs, strict=True))
+    assert 0.5 < without / with_account < 2
 
 
 async def test_cost_of_an_older_hash(passwords: Passwords) -> None:
@@ -73,7 +74,7 @@ async def test_cost_of_an_older_hash(passwords: Passwords) -> None:
         )
         for _ in range(5)
     ]
-    plain, prepared, typed, unknown = (median(column) for column in zip(*rounds, strict=True))
+    plain, prepared, typed, unknown = map(min, zip(*rounds, strict=True))
     assert prepared < 1.5 * plain
     assert 1.5 * plain < typed < 3 * plain
     assert 0.5 < unknown / typed < 2
@@ -89,12 +90,13 @@ async def test_rehash(passwords: Passwords) -> None:
 
 
 async def test_event_loop_goes_on(passwords: Passwords) -> None:
-    """The loop turns while a password is hashed."""
-    hashing = asyncio.create_task(passwords.hash("correct horse battery"))
+    """The loop turns while passwords are hashed."""
     turns = 0
-    while not hashing.done():
-        turns += 1
-        await asyncio.sleep(0)
+    for _ in range(4):
+        hashing = asyncio.create_task(passwords.hash("correct horse battery"))
+        while not hashing.done():
+            turns += 1
+            await asyncio.sleep(0)
     assert turns > 100
 
 
@@ -119,14 +121,12 @@ async def test_one_who_floods(passwords: Passwords) -> None:
         await passwords.hash("correct horse battery", (holder,))
         order.append(holder)
 
-    flood = [asyncio.create_task(hashed("eve")) for _ in range(3)]
-    await asyncio.sleep(0)  # lets the tasks begin
-    with pytest.raises(ServiceError):
-        await passwords.hash("correct horse battery", ("eve",))
-    await asyncio.gather(hashed("nia"), hashed("bob"))
-    results = await asyncio.gather(*flood, return_exceptions=True)
-    rejected = [result for result in results if isinstance(result, ServiceError)]
-    assert [(error.code, error.retry_after, error.shed) for error in rejected] == [(Code.UNAVAILABLE, 1, True)] * 2
+    # All begin in one turn of the loop, before it can learn of a hash that is done.
+    results = await asyncio.gather(
+        *(hashed(holder) for holder in ("eve", "eve", "eve", "eve", "nia", "bob")), return_exceptions=True
+    )
+    rejected = [result for result in results[:4] if isinstance(result, ServiceError)]
+    assert [(error.code, error.retry_after, error.shed) for error in rejected] == [(Code.UNAVAILABLE, 1, True)] * 3
     assert order == ["eve", "nia", "bob"]
 
 

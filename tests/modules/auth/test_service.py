@@ -137,9 +137,11 @@ async def test_deadline_while_a_password_is_hashed(database_url: str) -> None:
         session = await founded(service)
         login = LoginFrom(email=session.user.email, password="correct horse battery")
         busy = asyncio.create_task(service.login(replace(login, email="nobody@example.com")))
-        with request_context.budget(0.05), pytest.raises(TimeoutError):
+        with request_context.budget(0.05), pytest.raises((TimeoutError, ServiceError)) as raised:
             async with asyncio.timeout(0.05):
                 await service.login(login)
+        # On a busy machine it may be a statement that takes so long.
+        assert getattr(raised.value, "code", Code.DEADLINE_EXCEEDED) is Code.DEADLINE_EXCEEDED
         with pytest.raises(ServiceError):
             await busy
         # The failure is undone soon after: until then the log-in is one too many.

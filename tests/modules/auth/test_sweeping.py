@@ -18,7 +18,7 @@ ORGANIZATION, USER = uuid4(), uuid4()
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, role=ROLE, size=4, connect_timeout=5)
+    database = Database(database_url, role=ROLE, size=4, connect_timeout=30)
     await database.open()
     yield database
     await database.close()

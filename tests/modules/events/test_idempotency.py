@@ -1,7 +1,6 @@
 """Exactly once, at the scope of a command: who waits, how long, on which connection; and when a key expires."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -30,10 +29,11 @@ from eventboard.modules.events.contract import (
 )
 from eventboard.modules.events.idempotency import LIFETIME, Idempotency, Request
 from eventboard.modules.events.quotas import QuotaLimits, Quotas
+from tests.support.stopwatch import Stopwatch
 
 # Seconds after which something hangs.
-PATIENCE = 10
-# Seconds that a moment may be late on two cores that others use, too.
+PATIENCE = 30
+# Seconds that a moment may be late.
 SLACK = 0.15
 NEW_RECORD = {
     "operation": "o",
@@ -62,7 +62,7 @@ def event(caller: Principal) -> Event:
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Database]:
     """A pool of one connection: while it is in use, everybody else waits."""
-    database = Database(url, role="eventboard_events", size=1, connect_timeout=5)
+    database = Database(url, role="eventboard_events", size=1, connect_timeout=PATIENCE)
     await database.open()
     try:
         yield database
@@ -148,10 +148,10 @@ async def test_second_gives_up(here: Database, there: Database) -> None:
     """Half a second before its budget ends, so that its client learns that the first one still runs."""
     work = Work(principal())
     async with running(work, here):
-        begun = time.monotonic()
-        with request_context.budget(1.2), pytest.raises(ServiceError) as rejected:
+        with Stopwatch() as watch, request_context.budget(1.2), pytest.raises(ServiceError) as rejected:
             await work.once(there)
-        assert 0.7 <= time.monotonic() - begun <= 0.7 + SLACK
+        assert watch.elapsed >= 0.7
+        assert watch.since(watch.begun + 0.7) <= SLACK
     assert (rejected.value.code, rejected.value.retry_after) == (Code.REQUEST_IN_PROGRESS, 1)
     assert rejected.value.key_status is None
 
@@ -160,9 +160,11 @@ async def test_second_of_a_key_that_an_adapter_made(here: Database, there: Datab
     """It waits to the end of its budget: its client sent no key, and doesn't know whether the write will happen."""
     work = Work(principal(), lifetime=60)
     async with running(work, here) as first:
-        with request_context.budget(0.7), pytest.raises(TimeoutError):
+        with request_context.budget(0.7), pytest.raises((TimeoutError, ServiceError)) as raised:
             async with asyncio.timeout(request_context.remaining()):
                 await work.once(there)
+        # Where it is just looking the key up, that statement says it.
+        assert getattr(raised.value, "code", Code.DEADLINE_EXCEEDED) is Code.DEADLINE_EXCEEDED
         last = asyncio.create_task(work.once(there))
     assert first.result().key_status is None
     assert await last == Written(first.result().event, None)
@@ -188,8 +190,9 @@ async def test_first_is_cancelled(here: Database) -> None:
     async with running(work, here) as first:
         first.cancel()
         await asyncio.wait([first])
-    with request_context.budget(1):
+    with Stopwatch() as watch, request_context.budget(PATIENCE):
         assert (await work.once(here)).key_status is KeyStatus.EXECUTED
+    assert watch.seconds < 1
 
 
 async def test_no_outcome(here: Database) -> None:
@@ -273,9 +276,9 @@ async def test_edge(superuser: Any, left: timedelta, lives: bool) -> None:
         assert (row == (b"o", True)) is not lives
 
 
-@pytest.mark.parametrize("late", [timedelta(seconds=-1), timedelta(seconds=1)], ids=["24 h - 1 s", "24 h + 1 s"])
+@pytest.mark.parametrize("late", [timedelta(minutes=-1), timedelta(seconds=1)], ids=["24 h - 1 min", "24 h + 1 s"])
 async def test_after_a_day(here: Database, superuser: Any, late: timedelta) -> None:
-    """A second before, it is replayed; a second after, it runs again and is kept for another day."""
+    """A minute before, it is replayed; a second after, it runs again and is kept for another day."""
     work = Work(principal())
     first = await work.once(here)
     shift = timedelta(seconds=LIFETIME) + late

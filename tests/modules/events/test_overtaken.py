@@ -27,7 +27,7 @@ from eventboard.modules.events.quotas import QuotaLimits, Quotas
 from eventboard.modules.events.service import EventsService
 from tests.modules.events.test_listing_limiter import GIVEN
 
-PATIENCE = 10
+PATIENCE = 30
 MOMENT = datetime(2027, 3, 1, 18, tzinfo=UTC)
 CALLER = Principal(uuid4(), uuid4(), Role.ADMIN, "Ada Admin", uuid4(), 2**31)
 WAITING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
@@ -43,7 +43,7 @@ class Verify:
 
 @pytest.fixture
 async def service(database_url: str) -> AsyncIterator[EventsService]:
-    database = Database(database_url, role="eventboard_events", size=1, connect_timeout=5)
+    database = Database(database_url, role="eventboard_events", size=1, connect_timeout=PATIENCE)
     await database.open()
     limiter = ListingLimiter(limits_for(1, share=1, share_by_organization=1, **GIVEN))
     quotas = Quotas(QuotaLimits(bytes_by_organization=0, keys_by_user=0, changes_by_event=0))

@@ -26,7 +26,7 @@ BACKLOG, FAILURES = "eventboard_idempotency_backlog", "eventboard_sweep_failures
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, role="eventboard_sweeper", size=4, connect_timeout=5)
+    database = Database(database_url, role="eventboard_sweeper", size=4, connect_timeout=PATIENCE)
     await database.open()
     yield database
     await database.close()
@@ -111,7 +111,7 @@ async def test_several_at_once(database: Database, superuser: Any) -> None:
 async def test_keys_that_are_used_anew_meanwhile(database: Database, database_url: str, superuser: Any) -> None:
     """Whichever comes first, the new record stays."""
     sweeper = Sweeper(database, EXPIRED_KEYS, every=60)
-    events = Database(database_url, role="eventboard_events", size=1, connect_timeout=5)
+    events = Database(database_url, role="eventboard_events", size=1, connect_timeout=PATIENCE)
     await events.open()
     names = [f"expired {number}" for number in range(1, 101)]
 
@@ -196,7 +196,7 @@ async def test_what_a_failing_round_tells(database: Database, superuser: Any) ->
 async def test_account_that_may_not_sweep(database_url: str) -> None:
     """It can count nothing, and tells that it fails."""
     metrics = Metrics()
-    database = Database(database_url, role="eventboard_nobody", size=1, connect_timeout=5)
+    database = Database(database_url, role="eventboard_nobody", size=1, connect_timeout=PATIENCE)
     await database.open()
     sweeper = Sweeper(database, EXPIRED_KEYS, every=60, metrics=metrics)
     with pytest.raises(ServiceError):
