@@ -23,6 +23,7 @@ from eventboard.core import request_context
 from eventboard.observability.logging import QueuedSink, add_request_context, add_sink
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.metrics import scraped
+from tests.support.plain_http import NO_TLS
 from tests.support.processes import (
     PATIENCE,
     PROGRAM,
@@ -153,7 +154,10 @@ def unread(database_url: str, folder: Path, **settings: str) -> Iterator[tuple[P
 
 def test_pipe_that_nobody_reads(database_url: str, tmp_path: Path) -> None:
     """Requests go on as if nothing were; and the process ends when it is told to, within its time, with exit code 0."""
-    with unread(database_url, tmp_path) as (process, pipe), httpx.Client(base_url=process.url) as http:
+    with (
+        unread(database_url, tmp_path) as (process, pipe),
+        httpx.Client(base_url=process.url, verify=NO_TLS, timeout=PATIENCE) as http,
+    ):
         # Some 60 kB of lines more than the pipe holds.
         path = f"/nothing/{'x' * 2000}"
         for _ in range(2 * PIPE // 2000):
@@ -357,7 +361,7 @@ def test_half_a_character(logged: Any, as_json: bool) -> None:
 def test_text(database_url: str, tmp_path: Path) -> None:
     """A time, a level, the correlation id, what happened: as docs/operations/watch.md shows it."""
     with serving(database_url, tmp_path) as process:
-        httpx.get(f"{process.url}/problems", headers={"x-correlation-id": "the-id"})
+        httpx.get(f"{process.url}/problems", headers={"x-correlation-id": "the-id"}, verify=NO_TLS)
         until_said(process, "[the-id]")
         (line,) = [line for line in process.output.splitlines() if "[the-id]" in line]
         assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} INFO    \[the-id\] GET /problems 200 \d+\.\d ms", line)
@@ -385,7 +389,7 @@ def test_level(database_url: str, tmp_path: Path) -> None:
             held = threads.submit(user.http.get, f"/events/{event['id']}")
             while waiting(board) < 1:
                 assert not held.done()
-            assert httpx.get(f"{process.url}/problems").status_code == 503
+            assert httpx.get(f"{process.url}/problems", verify=NO_TLS).status_code == 503
         assert held.result().status_code == 200
         until_said(process, "/problems")
         lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]

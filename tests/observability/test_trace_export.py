@@ -11,6 +11,7 @@ from eventboard.modules.auth.keys import KeyRing
 from eventboard.observability.trace_provider import FLUSH
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.collector import Collector, Sent, collecting
+from tests.support.plain_http import NO_TLS
 from tests.support.processes import PATIENCE, serving
 from tests.support.services import free_port
 from tests.support.shapes import ALL, CREDENTIAL, deployed
@@ -20,6 +21,8 @@ SERVER, CLIENT = 2, 3
 # Seconds that a process goes on accepting after SIGTERM (server.drain in config/base.toml).
 DRAIN = 1.0
 TRACE, CALLER = "c" * 32, "d" * 16
+# Milliseconds between two exports.
+SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
 def asked(sent: Collector, trace: str) -> dict[str, Sent]:
@@ -27,12 +30,24 @@ def asked(sent: Collector, trace: str) -> dict[str, Sent]:
     return {f"{span.service}: {span.name}": span for span in sent.spans if span.trace == trace}
 
 
+def complete(spans: list[Sent]) -> bool:
+    """Both requests are there, and whatever is above a span."""
+    known = {CALLER, *(span.id for span in spans)}
+    return {"POST /events", "POST /auth/login"} <= {span.name for span in spans} and all(
+        span.parent in known for span in spans
+    )
+
+
 @pytest.mark.parametrize("shape", [ALL, "gateway+auth+events"])
 def test_create(database_url: str, tmp_path: Path, shape: str) -> None:
     """One trace from the client's span to the statement, whichever processes it went through; nothing secret in it."""
     correlation_id = str(uuid4())
     with collecting() as collector:
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+            **SOON,
+        }
         with deployed(shape, database_url, tmp_path, **settings) as deployment:
             board = Board(deployment.public.url, database_url)
             user = board.organization().user
@@ -42,6 +57,7 @@ def test_create(database_url: str, tmp_path: Path, shape: str) -> None:
             login = {"email": user.email, "password": "wrong horse battery"}
             board.client().post("/auth/login", json=login, headers={"traceparent": f"00-{'e' * 32}-{CALLER}-01"})
             board.close()
+            collector.until(complete)
     assert collector.paths == {"/v1/traces"}
     # Nothing else was sampled.
     assert {span.trace for span in collector.spans} == {TRACE, "e" * 32}
@@ -86,12 +102,17 @@ def test_variables_of_the_sdk(database_url: str, tmp_path: Path) -> None:
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/some/where",
             "OTEL_SERVICE_NAME": "board",
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
+            **SOON,
         }
-        with serving(database_url, tmp_path, **settings) as process, httpx.Client(base_url=process.url) as http:
+        with (
+            serving(database_url, tmp_path, **settings) as process,
+            httpx.Client(base_url=process.url, verify=NO_TLS, timeout=PATIENCE) as http,
+        ):
             for _ in range(5):
                 http.get("/problems")
             http.get("/nowhere", headers={"traceparent": f"00-{TRACE}-{CALLER}-00"})
             http.get("/health/live")
+            collector.until(lambda spans: len(spans) >= 5)
     assert collector.paths == {"/some/where"}
     # Development records every request, but not where the client decided otherwise.
     assert [(span.service, span.name) for span in collector.spans] == [("board", "GET /problems")] * 5
@@ -106,14 +127,16 @@ def test_production_records_a_share(database_url: str, tmp_path: Path) -> None:
             "ENVIRONMENT": "production",
             "SERVER_HOST": "127.0.0.1",
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            **SOON,
         }
         with (
             serving(database_url, tmp_path, **settings, **strong) as process,
-            httpx.Client(base_url=process.url) as http,
+            httpx.Client(base_url=process.url, verify=NO_TLS, timeout=PATIENCE) as http,
         ):
             for _ in range(1000):
                 http.get("/nowhere")
             http.get("/problems", headers={"traceparent": f"00-{TRACE}-{CALLER}-01"})
+            collector.until(lambda spans: "GET /problems" in {span.name for span in spans})
     names = [span.name for span in collector.spans]
     assert names.count("GET /problems") == 1
     # Of a thousand, with one in a hundred: none, or more than forty, would be one case in twenty thousand.
@@ -127,7 +150,7 @@ def test_collector_that_takes_nothing(database_url: str, tmp_path: Path, answers
         collector.open.clear()
         url = collector.url if not answers else f"http://127.0.0.1:{free_port()}"
         with serving(database_url, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url) as process:
-            with httpx.Client(base_url=process.url, timeout=PATIENCE) as http, Stopwatch() as watch:
+            with httpx.Client(base_url=process.url, verify=NO_TLS, timeout=PATIENCE) as http, Stopwatch() as watch:
                 for _ in range(300):
                     begun = time.monotonic()
                     http.get("/problems")

@@ -24,6 +24,7 @@ from eventboard.settings.targets import target_of
 from eventboard.web.server import encryption
 from tests.support.certificates import Authority
 from tests.support.keys import OneKey
+from tests.support.plain_http import NO_TLS
 from tests.support.problems import assert_problem
 from tests.support.processes import PATIENCE, Process, address_of, logged_so_far, spawned
 from tests.support.rpc import CREDENTIAL, listening, service_of
@@ -44,7 +45,10 @@ async def test_who_serves_calls(tmp_path: Path, target: str) -> None:
         "EVENTBOARD_RPC_CREDENTIAL": CREDENTIAL,
     }
     application = build(settings.load(environ), target_of(target))
-    async with listening(application.asgi) as url, httpx.AsyncClient(base_url=url) as http:
+    async with (
+        listening(application.asgi) as url,
+        httpx.AsyncClient(base_url=url, verify=NO_TLS, timeout=PATIENCE) as http,
+    ):
         for module, contract in CONTRACTS.items():
             for known in operations(contract):
                 answer = await http.post(f"/rpc/{known.name}", content=b"\xc1", headers=KNOWN)
@@ -90,7 +94,7 @@ async def skewed() -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
         peers = {"PEERS_AUTH": auth_url, "PEERS_EVENTS": events_url, "RPC_CREDENTIAL": CREDENTIAL}
         with spawned("serve", "--target", "gateway", SERVER_PORT="0", **peers) as gateway:
             gateway.url = await asyncio.to_thread(address_of, gateway)
-            async with httpx.AsyncClient(base_url=gateway.url) as http:
+            async with httpx.AsyncClient(base_url=gateway.url, verify=NO_TLS, timeout=PATIENCE) as http:
                 yield gateway, http
             # Off the loop that its peers run in, which it may still ask something.
             assert await asyncio.to_thread(gateway.stop) == 0
@@ -106,10 +110,10 @@ def test_caller_that_is_newer(tmp_path: Path) -> None:
     with spawned("serve", "--target", "auth", SERVER_PORT="0", **settings) as auth:
         url = address_of(auth)
         headers = {**KNOWN, codec.CONTRACT: "newer"}
-        assert httpx.post(f"{url}/rpc/auth.keys", content=b"\x80", headers=headers).status_code == 200
-        part = httpx.get(f"{url}/health").json()["parts"]["auth"]
+        assert httpx.post(f"{url}/rpc/auth.keys", content=b"\x80", headers=headers, verify=NO_TLS).status_code == 200
+        part = httpx.get(f"{url}/health", verify=NO_TLS).json()["parts"]["auth"]
         assert part["contract"] == f"newer there, {codec.contract_hash(Auth)} here"
-        assert "newer" not in httpx.get(f"{url}/health/ready").text
+        assert "newer" not in httpx.get(f"{url}/health/ready", verify=NO_TLS).text
 
 
 async def test_services_with_tls(tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ async def test_services_with_tls(tmp_path: Path) -> None:
         }
         with spawned("serve", "--target", "gateway", SERVER_PORT="0", **known) as gateway:
             public = await asyncio.to_thread(address_of, gateway)
-            async with httpx.AsyncClient(base_url=public) as http:
+            async with httpx.AsyncClient(base_url=public, verify=NO_TLS, timeout=PATIENCE) as http:
                 account = {"email": "ada@example.com", "password": "correct horse battery"}
                 assert_problem(await http.post("/auth/login", json=account), "invalid-credentials")
                 assert (await http.get("/health")).json()["parts"]["auth"]["status"] == "up"

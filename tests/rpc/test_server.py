@@ -19,6 +19,7 @@ from eventboard.rpc.server import DEFAULT_BUDGET, LARGEST, RpcServer, encode_fai
 from eventboard.web.load_shedding import LoadSheddingMiddleware
 from eventboard.web.request_context import RequestContextMiddleware
 from eventboard.web.serving_state import ServingState
+from tests.support.plain_http import NO_TLS
 from tests.support.processes import PATIENCE
 from tests.support.rpc import CREDENTIAL, Ask, Desk, DeskService, Told, echo, listening
 from tests.support.stopwatch import Stopwatch
@@ -40,7 +41,7 @@ async def desk(service: DeskService, *, most: int = 100) -> AsyncIterator[httpx.
     app = RequestContextMiddleware(
         LoadSheddingMiddleware(mount(nothing_else, rpc), serving, encode_failure, metrics), serving, {}, metrics
     )
-    async with listening(app) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
+    async with listening(app) as url, httpx.AsyncClient(base_url=url, verify=NO_TLS, timeout=PATIENCE) as http:
         yield http
 
 
@@ -124,7 +125,7 @@ async def test_answer() -> None:
 async def test_stranger_with_another_contract() -> None:
     """Whoever doesn't know the service credential writes nothing into log and health."""
     rpc = RpcServer({Desk: DeskService(echo)}, credential=CREDENTIAL)
-    async with listening(rpc) as url, httpx.AsyncClient(base_url=url) as http:
+    async with listening(rpc) as url, httpx.AsyncClient(base_url=url, verify=NO_TLS, timeout=PATIENCE) as http:
         for headers, state in (({}, {}), (KNOWN, {"contract": f"other there, {codec.contract_hash(Desk)} here"})):
             await http.post("/rpc/desk.tell", content=ASK, headers={**headers, codec.CONTRACT: "other"})
             assert rpc.states()["desk"]() == state

@@ -1,7 +1,8 @@
 """An OTLP receiver: what is sent to it by HTTP, decoded as OpenTelemetry's own definitions say."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.support.processes import PATIENCE
 
 
 @dataclass
@@ -39,6 +42,13 @@ class Collector:
     raw: list[bytes] = field(default_factory=list)
     open: threading.Event = field(default_factory=threading.Event)
     arrived: threading.Event = field(default_factory=threading.Event)
+
+    def until(self, seen: Callable[[list[Sent]], bool]) -> None:
+        """A process has two seconds for the rest when it ends, which are few on a busy machine."""
+        end = time.monotonic() + PATIENCE
+        while not seen(self.spans[:]):
+            assert time.monotonic() < end, self.spans
+            time.sleep(0.01)  # between two looks at what other threads take
 
     def take(self, path: str, body: bytes) -> None:
         self.arrived.set()

@@ -13,6 +13,7 @@ from typing import IO
 
 import httpx
 
+from tests.support.plain_http import NO_TLS
 from tests.support.processes import PATIENCE
 from tests.support.services import free_port
 
@@ -35,7 +36,7 @@ class Edge:
 
     def is_ready(self) -> bool:
         with suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/health/live").status_code == 200
+            return httpx.get(f"{self.url}/health/live", verify=NO_TLS).status_code == 200
         return False
 
 

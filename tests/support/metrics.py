@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.processes import Process, admin_of
+from tests.support.plain_http import NO_TLS
+from tests.support.processes import PATIENCE, Process, admin_of
 
 Numbers = dict[str, float]
 
@@ -37,7 +38,7 @@ def scraped(*processes: Process) -> Numbers:
     """The sum of what these processes tell, each on its admin port."""
     total: Numbers = {}
     for process in processes:
-        answer = httpx.get(f"{admin_of(process)}/metrics")
+        answer = httpx.get(f"{admin_of(process)}/metrics", verify=NO_TLS, timeout=PATIENCE)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         for series, value in parsed(answer.text).items():

@@ -20,6 +20,7 @@ import httpx
 from eventboard.dev.postgres import SUPERUSER
 from tests.support.canaries import DATABASE_PASSWORD, leaks
 from tests.support.forkserver import Forked, ForkServer
+from tests.support.plain_http import NO_TLS
 from tests.support.pooled import module_urls
 
 # Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
@@ -180,7 +181,7 @@ def logged_so_far(process: Process) -> str:
     For a process with a gateway.
     """
     correlation_id = uuid4().hex
-    httpx.get(f"{process.url}/nowhere", headers={"x-correlation-id": correlation_id})
+    httpx.get(f"{process.url}/nowhere", headers={"x-correlation-id": correlation_id}, verify=NO_TLS, timeout=PATIENCE)
     until_said(process, correlation_id)
     return process.output
 
@@ -198,7 +199,7 @@ def until_it_hears(process: Process, number: int = signal.SIGTERM) -> None:
 def until_ready(process: Process) -> None:
     for _ in patiently(process):
         try:
-            if httpx.get(f"{process.url}/health/ready").status_code == 200:
+            if httpx.get(f"{process.url}/health/ready", verify=NO_TLS).status_code == 200:
                 return
         except httpx.TransportError:
             continue

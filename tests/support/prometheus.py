@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support.plain_http import NO_TLS
 from tests.support.processes import PATIENCE
 from tests.support.services import free_port
 
@@ -26,13 +27,13 @@ class Prometheus:
     def query(self, expression: str, since: float) -> list[Any]:
         """The series that it had at any time since then (by the Unix clock)."""
         asked = {"query": expression, "start": str(since), "end": str(time.time()), "step": "1"}
-        answer = httpx.get(f"{self.url}/api/v1/query_range", params=asked)
+        answer = httpx.get(f"{self.url}/api/v1/query_range", params=asked, verify=NO_TLS)
         assert answer.status_code == 200, f"{expression}: {answer.text}"
         return list(answer.json()["data"]["result"])
 
     def firing(self) -> set[str]:
         """The names of alerts."""
-        alerts = httpx.get(f"{self.url}/api/v1/alerts").json()["data"]["alerts"]
+        alerts = httpx.get(f"{self.url}/api/v1/alerts", verify=NO_TLS).json()["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def until_firing(self, *names: str) -> None:
@@ -84,7 +85,7 @@ def _until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     while time.monotonic() < end:
         assert process.poll() is None, log.read_text()
         try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
+            if httpx.get(f"{url}/-/ready", verify=NO_TLS).status_code == 200:
                 return
         except httpx.TransportError:
             continue

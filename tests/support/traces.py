@@ -7,6 +7,7 @@ import httpx
 import msgspec
 
 from eventboard.commands.trace import Span, read_spans
+from tests.support.plain_http import NO_TLS
 
 Tree = dict[str, Any]
 
@@ -34,7 +35,7 @@ def spans_of(urls: Sequence[str], correlation_id: str) -> list[Span]:
     """Every span that is kept under this id; the URLs are admin ports', or in development the main ones'."""
     found: dict[str, Span] = {}
     for url in urls:
-        answer = httpx.get(f"{url}/debug/traces", params={"id": correlation_id})
+        answer = httpx.get(f"{url}/debug/traces", params={"id": correlation_id}, verify=NO_TLS)
         assert answer.status_code == 200, answer.text
         found |= {span.context.span_id: span for span in read_spans(answer.content)}
     return sorted(found.values(), key=lambda span: span.start_time)
