@@ -135,7 +135,8 @@ def board(server: tuple[Process, str]) -> Iterator[Board]:
 
 @pytest.fixture
 def organization(board: Board) -> Organization:
-    return board.organization()
+    """Few tests need all four members, so each logs in when it is needed."""
+    return board.organization(log_in=False)
 
 
 @pytest.fixture(scope="session")

@@ -18,4 +18,4 @@ def member(board: Board, members: dict[str, Member]) -> Member:
     if board.url not in members:
         members[board.url] = board.member(board.organization().id, "ADMIN")
     member = members[board.url]
-    return replace(member, http=board.client(member.token))
+    return replace(member, board=board).with_token(member.token)

@@ -37,7 +37,7 @@ def log_in(board: Board, member: Member, organization: Organization) -> Member:
     answer = board.client().post("/auth/login", json=body)
     assert answer.status_code == 200, answer.text
     token, role = answer.json()["accessToken"], answer.json()["user"]["role"]
-    return Member(member.id, member.email, role, organization.id, board.client(token), token)
+    return Member(member.id, member.email, role, organization.id, board).with_token(token)
 
 
 def give_role(board: Board, member: Member, organization: Organization, role: str) -> Member:

@@ -17,6 +17,12 @@ from tests.support.problems import assert_problem
 WITHIN = 5.0
 
 
+@pytest.fixture
+def organization(board: Board) -> Organization:
+    """Its members have logged in before a test begins."""
+    return board.organization()
+
+
 def log_in(board: Board, member: Member, password: str = PASSWORD) -> dict[str, Any]:
     answer = board.client().post("/auth/login", json={"email": member.email, "password": password})
     assert answer.status_code == 200, answer.text

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import cluster as clusters
+from tests.support.board import Board, Organization
 from tests.support.processes import Process
 from tests.support.services import Services, services
 
@@ -43,3 +44,9 @@ def three(shared: Services) -> Iterator[Services]:
 @pytest.fixture
 def server(three: Services) -> tuple[Process, str]:
     return three.gateway.process, three.database_url
+
+
+@pytest.fixture
+def organization(board: Board) -> Organization:
+    """Its members have logged in before anything fails."""
+    return board.organization()

@@ -157,7 +157,8 @@ class _Walk:
             )
             session = self._play("", "POST", "/auth/login", {"email": email, "password": PASSWORD})
             token = self._player.tokens[name] = session["accessToken"]
-            self._members[name] = Member(UUID(int=number), email, role, organization_id, self._board.client(), token)
+            member = Member(UUID(int=number), email, role, organization_id, self._board)
+            self._members[name] = member.with_token(token)
 
     def put(self, events: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
         """Events that were there before, with fixed ids: author, status, other columns. Returns their paths."""

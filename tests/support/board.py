@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
-import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,12 +15,11 @@ from argon2 import PasswordHasher
 
 from eventboard.modules.auth.names import name_key
 from tests.support import canaries
+from tests.support.plain_http import NO_TLS
 
 PASSWORD = canaries.PASSWORD
 _HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 _numbers = itertools.count(1)
-# A client that is given none loads the machine's certificates, which takes 20 ms.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 EVENT = {
     "title": "Chess night",
@@ -32,14 +31,30 @@ EVENT = {
 
 @dataclass
 class Member:
-    """Somebody in one organization. `http` sends their token with each request."""
+    """Somebody in one organization. `http` sends their `token` with each request; for it they log in once."""
 
     id: UUID
     email: str
     role: str
     organization_id: UUID
-    http: httpx.Client
-    token: str
+    board: "Board" = field(repr=False)
+
+    def with_token(self, token: str) -> "Member":
+        """The same person, who has logged in otherwise."""
+        other = replace(self)
+        other.token = token
+        return other
+
+    @cached_property
+    def token(self) -> str:
+        login = {"email": self.email, "password": PASSWORD, "organizationId": str(self.organization_id)}
+        answer = self.board.anonymous.post("/auth/login", json=login)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["accessToken"])
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        return self.board.client(self.token)
 
     def create(self, **fields: Any) -> dict[str, Any]:
         """A new event, in DRAFT."""
@@ -91,7 +106,7 @@ class Board:
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         hooks = {"response": [canaries.remember_answer]}
-        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=_NO_TLS, event_hooks=hooks)
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=NO_TLS, event_hooks=hooks)
         self._clients.append(client)
         return client
 
@@ -143,26 +158,39 @@ class Board:
         asyncio.run(run())
         return [str(row["id"]) for row in rows]
 
-    def organization(self, *, open_signup: bool = False) -> Organization:
-        """A new organization with four members, put into the database at once, who then log in."""
+    @cached_property
+    def anonymous(self) -> httpx.Client:
+        return self.client()
+
+    def organization(self, *, open_signup: bool = False, log_in: bool = True) -> Organization:
+        """A new organization with four members, put into the database at once.
+
+        They have logged in, which is most of the work, or do so with their first request.
+        """
         name, id_ = f"Organization {uuid4().hex}", uuid4()
-        self.sql(
-            "INSERT INTO auth.organizations (id, name, name_key, slug, open_signup) VALUES ($1, $2, $3, $4, $5)",
-            id_,
-            name,
-            name_key(name),
-            f"organization-{id_.hex}",
-            open_signup,
+        founding = (
+            "founded AS (INSERT INTO auth.organizations (id, name, name_key, slug, open_signup)"
+            " VALUES ($6, $7, $8, $9, $10)), "
         )
-        return Organization(id_, name, *self.members(id_, ["ADMIN", "MODERATOR", "USER", "USER"]))
+        values = (name, name_key(name), f"organization-{id_.hex}", open_signup)
+        members = self._put_members(id_, ["ADMIN", "MODERATOR", "USER", "USER"], founding, *values)
+        if log_in:
+            _log_in(members)
+        return Organization(id_, name, *members)
 
     def member(self, organization_id: UUID, role: str) -> Member:
         return self.members(organization_id, [role])[0]
 
     def members(self, organization_id: UUID, roles: Sequence[str]) -> list[Member]:
+        members = self._put_members(organization_id, roles)
+        _log_in(members)
+        return members
+
+    def _put_members(self, organization_id: UUID, roles: Sequence[str], before: str = "", *values: Any) -> list[Member]:
+        """`before` is a part of the statement that comes before, with its values."""
         people = [(uuid4(), f"{role.lower()}-{uuid4().hex}@example.com", role) for role in roles]
         self.sql(
-            "WITH person AS (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])"
+            f"WITH {before}person AS (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])"
             " AS person (id, email, role, last_name)), added AS ("
             "INSERT INTO auth.users (id, email, password_hash, first_name, last_name, last_organization_id)"
             " SELECT id, email, $5, initcap(role), last_name, $6 FROM person)"
@@ -171,18 +199,18 @@ class Board:
             [f"Number {next(_numbers)}" for _ in people],
             _HASH,
             organization_id,
+            *values,
         )
-        anonymous, members = self.client(), []
-        for id_, email, role in people:
-            answer = anonymous.post("/auth/login", json={"email": email, "password": PASSWORD})
-            assert answer.status_code == 200, answer.text
-            token = answer.json()["accessToken"]
-            members.append(Member(id_, email, role, organization_id, self.client(token), token))
-        return members
+        return [Member(*person, organization_id, self) for person in people]
 
     def close(self) -> None:
         for client in self._clients:
             client.close()
+
+
+def _log_in(members: Sequence[Member]) -> None:
+    for member in members:
+        _ = member.http
 
 
 def _row(*, author: Member, status: str, **columns: Any) -> dict[str, Any]:
