@@ -1,23 +1,19 @@
 """Calls that are ended: by their budget, by PostgreSQL's own limit, or because nobody waits any more."""
 
 import asyncio
-import random
-from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
-from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
 from eventboard.core import request_context
-from eventboard.core.errors import Code, ServiceError
 from eventboard.db.database import Database, Statement
+from tests.support.cancellations import storm
 from tests.support.database import (
     BUDGET,
     ROLE,
-    SETTINGS,
     SIZE,
     SLEEP,
     Pauses,
@@ -99,44 +95,8 @@ async def test_pool_exhausted(database: Database, database_url: str, kind: str) 
 
 
 async def test_storm_of_cancellations(database: Database, database_url: str) -> None:
-    """10,000 reads and transactions, cancelled and timed out at any point: every connection comes back, clean."""
-    chance = random.Random(1)
-    outcomes = Counter[str]()
-
-    async def call() -> None:
-        organization, user = str(uuid4()), str(uuid4())
-        opening = chance.choice((database.reading, database.transaction))
-        with request_context.budget(chance.choice((0.002, 0.005, 30))):
-            if chance.random() < 0.3:
-                row = await database.row(UUID(organization), UUID(user), SETTINGS)
-                assert row is not None
-                assert (row[0], row[1]) == (organization, user)
-            async with opening(UUID(organization), UUID(user)) as connection:
-                row = await connection.one(SETTINGS)
-                assert row is not None
-                # Never those of a scope that had the connection before.
-                assert (row[0], row[1]) == (organization, user)
-                await connection.one(SLEEP, seconds=chance.choice((0, 0.002)))
-
-    async def worker(calls: int) -> None:
-        for _ in range(calls):
-            task = asyncio.create_task(call())
-            if chance.random() < 0.5:
-                asyncio.get_running_loop().call_later(chance.uniform(0, 0.004), task.cancel)
-            try:
-                await task
-                outcomes["done"] += 1
-            except asyncio.CancelledError:
-                outcomes["cancelled"] += 1
-            except ServiceError as error:
-                outcomes[error.code] += 1
-
-    workers = 5 * SIZE
-    await asyncio.gather(*(worker(10_000 // workers) for _ in range(workers)))
-    assert outcomes.total() == 10_000
-    # Each of the ways was taken often, or nothing was tried.
-    assert outcomes.keys() == {"done", "cancelled", Code.DEADLINE_EXCEEDED}
-    assert min(outcomes.values()) > 200, outcomes
+    """Reads and transactions, cancelled and timed out at any point: every connection comes back, clean."""
+    await storm(database, 2_000)
     await assert_whole(database, database_url)
 
 

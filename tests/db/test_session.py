@@ -3,14 +3,13 @@ trouble.
 """
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -27,6 +26,7 @@ from eventboard.rpc.client import client
 from eventboard.rpc.local import LocalTransport
 from tests.db.test_budgets import cancelled_at
 from tests.db.test_outages import Server, answered_too_late, until_asleep
+from tests.support.cancellations import look_around_by_sessions, storm_of_sessions
 from tests.support.cluster import public_folder
 from tests.support.database import (
     BACKSTOP,
@@ -169,32 +169,7 @@ async def test_rows_of_two_organizations(sessions: SessionFactory) -> None:
 
 async def test_many_organizations_over_few_connections(sessions: SessionFactory) -> None:
     """Twenty organizations over three connections, cancelled at random: nobody sees another's rows."""
-    organizations = [uuid4() for _ in range(20)]
-    for organization in organizations:
-        async with sessions.begin(organization) as session:
-            await session.execute(ADD, {"organization": organization, "status": "DRAFT"})
-    everything = text("SELECT organization_id FROM events.tallies")
-    chance = random.Random(5)
-    seen = 0
-
-    async def look(organization: UUID) -> None:
-        nonlocal seen
-        async with sessions.begin(organization) as session:
-            rows = (await session.execute(everything)).scalars().all()
-        seen += 1
-        assert list(rows) == [organization]
-
-    async def caller(turns: int) -> None:
-        for _ in range(turns):
-            task = asyncio.create_task(look(chance.choice(organizations)))
-            if chance.random() < 0.2:
-                await asyncio.wait([task], timeout=chance.random() * 0.004)
-                task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled() or task.exception() is None, task
-
-    await asyncio.gather(*(caller(100) for _ in range(10)))
-    assert seen > 500
+    await look_around_by_sessions(sessions, 300)
 
 
 async def test_exception_in_the_block(sessions: SessionFactory, database_url: str) -> None:
@@ -274,36 +249,8 @@ async def test_pool_exhausted(sessions: SessionFactory, database_url: str) -> No
 
 
 async def test_storm_of_cancellations(sessions: SessionFactory, database_url: str) -> None:
-    """2,000 sessions, cancelled and timed out at any point: every connection comes back, clean."""
-    chance = random.Random(1)
-    outcomes = Counter[str]()
-
-    async def call() -> None:
-        organization, user = uuid4(), uuid4()
-        with request_context.budget(chance.choice((0.005, 0.01, 30))):
-            async with sessions.begin(organization, user) as session:
-                # Never those of a scope that had the connection before.
-                assert (await settings(session))[:2] == (str(organization), str(user))
-                await session.execute(SLEEP, {"seconds": chance.choice((0, 0.002))})
-
-    async def worker(calls: int) -> None:
-        for _ in range(calls):
-            task = asyncio.create_task(call())
-            if chance.random() < 0.5:
-                asyncio.get_running_loop().call_later(chance.uniform(0, 0.01), task.cancel)
-            try:
-                await task
-                outcomes["done"] += 1
-            except asyncio.CancelledError:
-                outcomes["cancelled"] += 1
-            except ServiceError as error:
-                outcomes[error.code] += 1
-
-    await asyncio.gather(*(worker(400) for _ in range(5)))
-    assert outcomes.total() == 2_000
-    # Each of the ways was taken often, or nothing was tried.
-    assert outcomes.keys() == {"done", "cancelled", Code.DEADLINE_EXCEEDED}
-    assert min(outcomes.values()) > 50, outcomes
+    """Cancelled and timed out at any point: every connection comes back, clean."""
+    await storm_of_sessions(sessions, 500)
     await assert_whole(sessions, database_url)
 
 
