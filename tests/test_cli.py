@@ -24,6 +24,7 @@ from eventboard.db import migrations
 from eventboard.db.revisions import MODULES, needed
 from eventboard.dev import postgres
 from eventboard.modules.auth.keys import KeyRing
+from eventboard.settings import ADMIN_ABOVE
 from tests.dev.test_demo import ACCOUNTS, USER, assert_consistent
 from tests.support import cluster as clusters
 from tests.support.board import EVENT
@@ -35,6 +36,7 @@ from tests.support.processes import (
     address_of,
     children,
     environment,
+    processes_with,
     spawned,
     until_ready,
 )
@@ -345,10 +347,9 @@ def log_in(process: Process, email: str = USER["email"]) -> httpx.Client:
     return httpx.Client(base_url=process.url, headers={"authorization": f"Bearer {answer.json()['accessToken']}"})
 
 
-def processes_with(text: str) -> list[str]:
-    """Command lines, as `ps` tells them."""
-    listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if text in line]
+def waited_for_a_core(pid: int) -> float:
+    """Seconds that this process was ready to run and others ran; as Linux tells it."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def test_dev(folder: Path) -> None:
@@ -374,7 +375,7 @@ def test_dev(folder: Path) -> None:
 
     begun = time.monotonic()
     with developing(folder, program=PROGRAM) as process:
-        took = time.monotonic() - begun
+        took = time.monotonic() - begun - waited_for_a_core(process.popen.pid)
         # 4 s were promised for a quiet machine; measured there: about 2.
         assert took < 12, took
         assert "migrating" not in process.output
@@ -405,7 +406,8 @@ def at_a_terminal(folder: Path, *how: str) -> Iterator[tuple["subprocess.Popen[b
     """`eventboard dev` that has started, and its screen and keyboard."""
     screen, terminal = os.openpty()
     values = {
-        "SERVER_PORT": str(free_port()),
+        # As a service each has a port, and one for operators.
+        "SERVER_PORT": str(free_port(1, 2, ADMIN_ABOVE, ADMIN_ABOVE + 1, ADMIN_ABOVE + 2)),
         "SERVER_ADMIN_PORT": "0",
         "POSTGRES_DATA": str(folder / "postgres"),
         "POSTGRES_BIN": str(BIN or ""),
@@ -460,6 +462,19 @@ def test_dev_of_services_where_one_is_killed(folder: Path) -> None:
         until_shown(screen, "eventboard: events was killed by SIGKILL, so all are stopped")
         assert process.wait(PATIENCE) == 1
         assert processes_with(str(folder)) == []
+
+
+def test_dev_ended_while_it_starts_the_server(folder: Path, database_url: str) -> None:
+    """No moment is too early: the server that is just being started isn't left behind."""
+    settings = {"DATABASE_URL": database_url, "SERVER_PORT": "0", "TOKENS_KEY_FILE": str(folder / "key.pem")}
+    with spawned("dev", "--reload", **settings) as process:
+        listed = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
+        end = time.monotonic() + PATIENCE
+        while not (started := listed.read_text().split()):
+            assert time.monotonic() < end, process.output
+        os.kill(process.popen.pid, signal.SIGTERM)
+        assert process.popen.wait(PATIENCE) == 0
+        assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 
 def test_dev_on_a_given_database(folder: Path, empty_url: str) -> None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import httpx
 
-from eventboard.dev.postgres import SUPERUSER
+from eventboard.dev.postgres import SHUT_DOWN_WITH_LAUNCHER, SUPERUSER
 from tests.support.canaries import DATABASE_PASSWORD, leaks
 from tests.support.forkserver import Forked, ForkServer
 from tests.support.plain_http import NO_TLS
@@ -150,6 +150,12 @@ def children(pid: int) -> list[int]:
                 if not Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].startswith(" Z"):
                     found.append(int(child))
     return sorted(found)
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines, as `ps` tells them, without the shell that tells a PostgreSQL to end and then ends itself."""
+    listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if text in line and SHUT_DOWN_WITH_LAUNCHER not in line]
 
 
 def address_of(process: Process) -> str:

@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging import ERROR, getLogger
 from pathlib import Path
+from subprocess import Popen, TimeoutExpired
 
 from loguru import logger
 from msgspec.structs import replace
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from eventboard.app import build
 from eventboard.commands.database import check_connection, is_current, migrate
 from eventboard.commands.serve import install_tracing
+from eventboard.core.signals import defer_signals
 from eventboard.dev.database import embedded_database, require_stopped, url_of
 from eventboard.dev.demo import ACCOUNTS, PASSWORD, add_missing_demo_data
 from eventboard.dev.services import database_variables, serve_as_services
@@ -22,6 +22,9 @@ from eventboard.observability import logging
 from eventboard.settings import Budgets, Settings, warnings
 from eventboard.settings.targets import ALL, port_of
 from eventboard.web.server import listening, serve
+
+# Seconds that the server may take to end before it is restarted: it may be at a breakpoint, and hear nothing.
+PATIENCE = 5.0
 
 
 def run(settings: Settings, *, reload: bool, services: bool) -> int:
@@ -78,12 +81,7 @@ async def _prepare(settings: Settings) -> bool:
 
 def _serve_reloading(settings: Settings, greeting: str) -> None:
     """Serves in a child process, which is restarted when a source file changes."""
-    from watchfiles import Change, run_process
-
-    def announce(changes: set[tuple[Change, str]]) -> None:
-        names = sorted({os.path.relpath(path) for _, path in changes})
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        print(f"\nrestarting: {', '.join(names[:3])}{more} changed", flush=True)
+    from watchfiles import watch
 
     # There is no load balancer to wait for.
     os.environ |= {**database_variables(settings), "EVENTBOARD_SERVER_DRAIN": "0"}
@@ -92,9 +90,31 @@ def _serve_reloading(settings: Settings, greeting: str) -> None:
         os.environ.setdefault(f"EVENTBOARD_BUDGETS_{budget.upper()}", "3600")
     command = [sys.executable, "-m", "eventboard", "serve", "--parent", str(os.getpid())]
     print(greeting, flush=True)
-    # It warns of each child that ended by itself.
-    getLogger("watchfiles.main").setLevel(ERROR)
-    run_process(Path(__file__).parents[1], target=shlex.join(command), target_type="command", callback=announce)
+    changes = watch(Path(__file__).parents[1])
+    server: Popen[bytes] | None = None
+    try:
+        while True:
+            # watchfiles' own `run_process` loses a process that it is starting when a signal comes.
+            with defer_signals():
+                server = Popen(command)
+            names = sorted({os.path.relpath(path) for _, path in next(changes)})
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            print(f"\nrestarting: {', '.join(names[:3])}{more} changed", flush=True)
+            with defer_signals():
+                _stop(server)
+    finally:
+        if server:
+            with defer_signals():
+                _stop(server)
+
+
+def _stop(server: Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(PATIENCE)
+    except TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _greeting(settings: Settings, port: int, database: str, *, demo: bool) -> str:
