@@ -13,8 +13,9 @@ from pathlib import Path
 from eventboard.dev.postgres_programs import PostgresError, possible_folders
 
 LOCK_FILE = "launcher.lock"
-# Seconds that a server may take to shut down after its launcher was killed, before the folder counts as in use.
-SHUTDOWN = 5.0
+# Seconds that a server may take to shut down after its launcher was killed, on a busy machine too, before the folder
+# counts as in use.
+SHUTDOWN = 30.0
 POLL = 0.01
 
 
