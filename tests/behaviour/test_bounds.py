@@ -17,16 +17,17 @@ import pytest
 from tests.support import cluster as clusters
 from tests.support import raw
 from tests.support.board import EVENT, PASSWORD, Board, Organization
-from tests.support.load import at_once, timed
+from tests.support.load import at_once, gateway_seconds, timed
 from tests.support.problems import assert_problem
 from tests.support.processes import PATIENCE, Process, admin_of
 from tests.support.sessions import locked, waiting
 from tests.support.shapes import Deployment, deployed
+from tests.support.stopwatch import Stopwatch
 
 # Requests that each process here works at, and bodies that may be on their way to it at once.
 MOST, MOST_INCOMING = 5, 40
-# Seconds in which a body has to arrive.
-BODY_TIMEOUT = 1.0
+# Seconds in which a body has to arrive: in fewer, all the halves of a test have been sent, on a busy machine too.
+BODY_TIMEOUT = 5.0
 MOST_BY_USER, MOST_BY_ORGANIZATION = 2, 3
 # Seconds within which a call too many is rejected.
 AT_ONCE = 0.02
@@ -38,6 +39,8 @@ NARROW = {
     "SERVER_MAX_OUTGOING_BYTES": "2000000",
     "SERVER_BODY_TIMEOUT": str(BODY_TIMEOUT),
     "SERVER_TRUSTED_PROXIES": "127.0.0.1",
+    # What a test keeps waiting for a lock waits until it lets go.
+    "BUDGETS_WRITE": "60",
     "LIMITS_CALLS_BY_USER": str(MOST_BY_USER),
     "LIMITS_CALLS_BY_ORGANIZATION": str(MOST_BY_ORGANIZATION),
 }
@@ -187,25 +190,31 @@ def test_no_share_of_a_bridge(narrow: Deployment) -> None:
         assert answer_on(client).status_code == 503
 
 
-@pytest.mark.parametrize(
-    ("begun", "byte"),
-    [
-        pytest.param(head("POST", "/auth/login", "Content-Length: 1000") + b"{", b" ", id="byte by byte"),
-        pytest.param(head("POST", "/auth/login", "Transfer-Encoding: chunked"), b"1\r\n \r\n", id="chunk by chunk"),
-        pytest.param(head("POST", "/nowhere", "Content-Length: 1000"), b" ", id="to nowhere"),
-    ],
-)
-def test_body_that_takes_too_long(narrow: Deployment, begun: bytes, byte: bytes) -> None:
-    """However steadily it comes."""
-    with held(narrow.public, begun, 1) as (client,):
-        start = time.monotonic()
-        while not select.select([client], [], [], 0.05)[0]:
-            assert time.monotonic() - start < PATIENCE
-            client.sendall(byte)
-        answer = answer_on(client)
-        assert time.monotonic() - start > BODY_TIMEOUT * 0.9
-    assert assert_problem(answer, "request-timeout")["retryable"]
-    assert answer.headers["connection"] == "close"
+SLOW = {
+    "byte by byte": (head("POST", "/auth/login", "Content-Length: 1000") + b"{", b" "),
+    "chunk by chunk": (head("POST", "/auth/login", "Transfer-Encoding: chunked"), b"1\r\n \r\n"),
+    "to nowhere": (head("POST", "/nowhere", "Content-Length: 1000"), b" "),
+}
+
+
+def test_body_that_takes_too_long(narrow: Deployment) -> None:
+    """However steadily it comes: the time counts from its beginning, not from the last byte."""
+
+    def send(begun: bytes, byte: bytes) -> None:
+        with held(narrow.public, begun, 1) as (client,):
+            since = Stopwatch()
+            # What comes once the server has closed would take the answer away.
+            while time.monotonic() - since.begun < BODY_TIMEOUT * 0.9:
+                client.sendall(byte)
+                assert not select.select([client], [], [], 0.05)[0], answer_on(client).text
+            answer = answer_on(client)
+            assert since.seconds < BODY_TIMEOUT * 1.8
+        assert assert_problem(answer, "request-timeout")["retryable"]
+        assert answer.headers["connection"] == "close"
+
+    with ThreadPoolExecutor(len(SLOW)) as pool:  # since each takes its time
+        for sent in [pool.submit(send, *slow) for slow in SLOW.values()]:
+            sent.result()
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
@@ -309,7 +318,9 @@ def test_calls_at_once(narrow: Deployment, board: Board, organization: Organizat
             assert problem["detail"].startswith(whose)
             assert problem["retryable"]
             assert call.answer.headers["retry-after"] == "1"
-        assert sorted(call.seconds for call in calls)[5] < AT_ONCE
+        # By the gateway's clock, which leaves out what a busy machine does to this client; and here, once at least.
+        assert sorted(gateway_seconds(call.answer) for call in calls)[5] < AT_ONCE
+        assert min(call.own for call in calls) < AT_ONCE
     after = [rejected(narrow.public, f"calls-by-{whose}") for whose in ("user", "organization")]
     assert [new - old for new, old in zip(after, before, strict=True)] == [10, 10]
     # What has ended, well or not, is under way no more.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.support.processes import Process, address_of, spawned
+from tests.support.processes import PATIENCE, Process, address_of, spawned
 from tests.support.shapes import CREDENTIAL
 
 SITE = "https://app.example"
@@ -40,14 +40,14 @@ def production() -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def client(production: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=production.url) as client:
+    with httpx.Client(base_url=production.url, timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def by_default() -> Iterator[httpx.Client]:
     """As development has it."""
-    with spawned("serve", "--target", "gateway", **NOBODY) as process, httpx.Client() as client:
+    with spawned("serve", "--target", "gateway", **NOBODY) as process, httpx.Client(timeout=PATIENCE) as client:
         client.base_url = address_of(process)
         yield client
 
@@ -119,15 +119,22 @@ def test_no_site_by_default(by_default: httpx.Client) -> None:
 def busy() -> Iterator[httpx.Client]:
     """One request at a time, and that one waits for an auth service that doesn't answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings = {**NOBODY, "PEERS_AUTH": f"http://127.0.0.1:{silent.getsockname()[1]}", "SERVER_MAX_REQUESTS": "1"}
+        settings = {
+            **NOBODY,
+            "PEERS_AUTH": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "SERVER_CORS_ORIGINS": SITE,
+            "SERVER_MAX_REQUESTS": "1",
+            "SERVER_BODY_TIMEOUT": "0.2",
+            # It waits until the process ends, and that doesn't wait for it.
+            "BUDGETS_AUTH": "600",
+            "SERVER_GRACE": "0.1",
+        }
         with (
-            spawned(
-                "serve", "--target", "gateway", SERVER_CORS_ORIGINS=SITE, SERVER_BODY_TIMEOUT="0.2", **settings
-            ) as process,
-            httpx.Client(base_url=address_of(process)) as client,
             ThreadPoolExecutor(1) as waiting,
+            spawned("serve", "--target", "gateway", **settings) as process,
+            httpx.Client(base_url=address_of(process), timeout=PATIENCE) as client,
         ):
-            waiting.submit(httpx.get, f"{client.base_url}/.well-known/jwks.json", timeout=20)
+            waiting.submit(httpx.get, f"{client.base_url}/.well-known/jwks.json", timeout=None)
             while client.get("/nowhere").status_code != 503:
                 pass
             yield client
@@ -146,7 +153,7 @@ def test_body_that_is_refused(busy: httpx.Client) -> None:
     """It reads 413 and 408 as well, which come before the application."""
     answer = busy.post("/auth/login", content=b" " * 10_000, headers={"origin": SITE})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (413, SITE)
-    with socket.create_connection(("127.0.0.1", busy.base_url.port or 0), timeout=20) as half:
+    with socket.create_connection(("127.0.0.1", busy.base_url.port or 0), timeout=PATIENCE) as half:
         head = f"POST /auth/login HTTP/1.1\r\nHost: a\r\nOrigin: {SITE}\r\nContent-Length: 9\r\n\r\n{{"
         half.sendall(head.encode())
         status, _, headers = half.makefile("rb").read().decode().partition("\r\n")

@@ -9,16 +9,19 @@ from threading import Event, Lock
 
 import httpx
 
+from tests.support.stopwatch import Stopwatch
+
 Call = Callable[[], httpx.Response]
 
 
 @dataclass
 class Timed:
-    """`begun` is on time.monotonic()'s clock."""
+    """`begun` is on time.monotonic()'s clock; `own` are the seconds without those that a busy machine added."""
 
     answer: httpx.Response
     begun: float
     seconds: float
+    own: float
 
     @property
     def status(self) -> int:
@@ -26,9 +29,15 @@ class Timed:
 
 
 def timed(call: Call) -> Timed:
-    begun = time.monotonic()
+    stopwatch = Stopwatch()
     answer = call()
-    return Timed(answer, begun, time.monotonic() - begun)
+    seconds = time.monotonic() - stopwatch.begun
+    return Timed(answer, stopwatch.begun, seconds, seconds - stopwatch.stalled)
+
+
+def gateway_seconds(answer: httpx.Response) -> float:
+    """How long it took by the gateway's clock: without what clients in one process take from each other."""
+    return float(answer.headers["server-timing"].partition("gateway;dur=")[2].partition(",")[0]) / 1000
 
 
 def at_once(calls: Sequence[Call]) -> list[Timed]:

@@ -6,11 +6,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.support.processes import PATIENCE
+
 
 def send(url: str, data: bytes) -> httpx.Response:
     """Sends the bytes as they are, and reads one answer."""
     where = urlsplit(url)
-    with socket.create_connection((where.hostname or "", where.port or 80), timeout=10) as connection:
+    with socket.create_connection((where.hostname or "", where.port or 80), timeout=PATIENCE) as connection:
         connection.sendall(data)
         answer = http.client.HTTPResponse(connection)
         answer.begin()

@@ -13,35 +13,30 @@ from typing import Self
 # Seconds that the thread sleeps at a time, and how much too long is no stall yet.
 TICK, TOLERATED = 0.005, 0.001
 
+# From when to when, on time.monotonic()'s clock, since the first stopwatch of this process was made.
+_stalls: list[tuple[float, float]] = []
+_starting = threading.Lock()
+_watching = False
+
 
 class Stopwatch:
-    """A context manager. What the block itself does too slowly counts, also where it blocks the event loop."""
+    """Runs from when it is made; as a context manager, from the begin of the block to its end.
+
+    What the block itself does too slowly counts, also where it blocks the event loop.
+    """
 
     def __init__(self) -> None:
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stopwatch", daemon=True)
-        # From when to when, on time.monotonic()'s clock.
-        self._stalls: list[tuple[float, float]] = []
-        self.begun = 0.0
+        _watch()
+        self._first = len(_stalls)
         self._ended: float | None = None
+        self.begun = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._thread.start()
         self.begun = time.monotonic()
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._ended = time.monotonic()
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.is_set():
-            due = time.monotonic() + TICK
-            self._over.wait(TICK)
-            awake = time.monotonic()
-            if awake - due > TOLERATED:
-                self._stalls.append((due, awake))
 
     @property
     def elapsed(self) -> float:
@@ -53,11 +48,35 @@ class Stopwatch:
         """Those of them in which the machine let this process run."""
         return self.since(self.begun)
 
+    @property
+    def stalled(self) -> float:
+        """The others."""
+        return self._stalled(self.begun, self._now())
+
     def since(self, moment: float) -> float:
-        """The same since a moment of time.monotonic(); negative where that is still to come."""
+        """As `seconds`, since a moment of time.monotonic(); negative where that is still to come."""
         now = self._now()
-        stalled = sum(max(0.0, min(end, now) - max(begin, moment)) for begin, end in self._stalls)
-        return now - moment - stalled
+        return now - moment - self._stalled(moment, now)
+
+    def _stalled(self, since: float, until: float) -> float:
+        return sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in _stalls[self._first :])
 
     def _now(self) -> float:
         return time.monotonic() if self._ended is None else self._ended
+
+
+def _watch() -> None:
+    global _watching  # noqa: PLW0603 - one thread for all stopwatches of the process
+    with _starting:
+        if not _watching:
+            _watching = True
+            threading.Thread(target=_note_stalls, name="stopwatch", daemon=True).start()
+
+
+def _note_stalls() -> None:
+    while True:
+        due = time.monotonic() + TICK
+        time.sleep(TICK)
+        awake = time.monotonic()
+        if awake - due > TOLERATED:
+            _stalls.append((due, awake))

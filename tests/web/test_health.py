@@ -14,7 +14,7 @@ from eventboard.web.health import PATHS as HEALTH
 from eventboard.web.health import HealthChecks, Peer
 from eventboard.web.load_shedding import LoadSheddingMiddleware
 from eventboard.web.serving_state import ServingState
-from tests.support.processes import Process
+from tests.support.processes import PATIENCE, Process
 from tests.support.rpc import listening
 
 
@@ -66,7 +66,7 @@ async def test_health_takes_nobodys_place() -> None:
         url = await stack.enter_async_context(
             listening(LoadSheddingMiddleware(app, ServingState(1), encode_problem, Metrics()))
         )
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=PATIENCE))
         asking = [asyncio.create_task(http.get(path)) for path in [*HEALTH, "/healthy", *HEALTH]]
         for _ in asking:
             await begun.acquire()

@@ -29,7 +29,8 @@ SETTINGS = replace(
     max_incoming=20,
     max_outgoing=20,
     max_outgoing_bytes=40_000_000,
-    body_timeout=0.5,
+    # Long enough for a body that comes whole, whoever else is busy here.
+    body_timeout=2.0,
     max_body=200_000,
 )
 HALF = b"POST / HTTP/1.1\r\nHost: test\r\nAuthorization: x\r\nContent-Length: 60\r\n\r\n{"
