@@ -29,6 +29,7 @@ from tests.dev.test_demo import ACCOUNTS, USER, assert_consistent
 from tests.support import cluster as clusters
 from tests.support.board import EVENT
 from tests.support.commands import NOBODY_LISTENS, STRONG, ask, levels, ran, refused, the_line
+from tests.support.ports import free_port
 from tests.support.processes import (
     PATIENCE,
     PROGRAM,
@@ -40,7 +41,6 @@ from tests.support.processes import (
     spawned,
     until_ready,
 )
-from tests.support.services import free_port
 
 ROOT = Path(__file__).parents[1]
 # Which PostgreSQL the run is for; None is the launcher's choice.

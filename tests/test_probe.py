@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE, address_of, logged_so_far, spawned
-from tests.support.services import free_port
 
 # Port 1 refuses at once; the password is one to look for.
 NOBODY = "postgresql://eventboard:canary@127.0.0.1:1/eventboard"

@@ -14,8 +14,8 @@ import pytest
 from eventboard.modules.auth.keys import KeyRing, rotate
 from tests.support import cluster as clusters
 from tests.support.commands import NOBODY_LISTENS, STRONG, refused, the_line
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
-from tests.support.services import free_port
 
 ROOT = Path(__file__).parents[1]
 

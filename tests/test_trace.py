@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from eventboard.commands.trace import Span, SpanContext, draw
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE, Process, address_of, admin_of, serving, spawned
-from tests.support.services import free_port
 
 BEGAN = datetime(2027, 1, 15, 8, 0, 0, 500_000, UTC)
 

@@ -14,10 +14,10 @@ from eventboard.modules.auth.limits import key_of
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, PASSWORD, Board, Member, Organization
 from tests.support.faces import NARROW, OFF, WRONG, Faces, at_once, near, next_address, statuses, two_faces
+from tests.support.ports import free_port
 from tests.support.problems import assert_problem
 from tests.support.processes import serving
 from tests.support.redis import RedisServer, needs_redis, redis_server
-from tests.support.services import free_port
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ from tests.support import cluster as clusters
 from tests.support import documents
 from tests.support.commands import ask
 from tests.support.installation import MOUNTED, make_accounts, make_secrets
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE, Process, patiently, spawned, until_said
-from tests.support.services import free_port
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")

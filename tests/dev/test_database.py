@@ -23,8 +23,8 @@ from eventboard.dev.postgres import start
 from eventboard.settings import Postgres
 from tests.support.cluster import public_folder
 from tests.support.commands import ask, ran, refused
+from tests.support.ports import free_port
 from tests.support.processes import environment
-from tests.support.services import free_port
 
 BIN = os.environ.get("EVENTBOARD_POSTGRES_BIN", "")
 

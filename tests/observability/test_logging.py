@@ -24,6 +24,7 @@ from eventboard.observability.logging import QueuedSink, add_request_context, ad
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.metrics import scraped
 from tests.support.plain_http import NO_TLS
+from tests.support.ports import free_port
 from tests.support.processes import (
     PATIENCE,
     PROGRAM,
@@ -35,7 +36,6 @@ from tests.support.processes import (
     until_ready,
     until_said,
 )
-from tests.support.services import free_port
 from tests.support.sessions import locked, waiting
 from tests.support.shapes import deployed
 from tests.support.stopwatch import Stopwatch

@@ -12,8 +12,8 @@ from eventboard.observability.trace_provider import FLUSH
 from tests.support.board import EVENT, PASSWORD, Board
 from tests.support.collector import Collector, Sent, collecting
 from tests.support.plain_http import NO_TLS
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE, serving
-from tests.support.services import free_port
 from tests.support.shapes import ALL, CREDENTIAL, deployed
 from tests.support.stopwatch import Stopwatch
 

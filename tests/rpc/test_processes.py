@@ -25,10 +25,10 @@ from eventboard.web.server import encryption
 from tests.support.certificates import Authority
 from tests.support.keys import OneKey
 from tests.support.plain_http import NO_TLS
+from tests.support.ports import free_port
 from tests.support.problems import assert_problem
 from tests.support.processes import PATIENCE, Process, address_of, logged_so_far, spawned
 from tests.support.rpc import CREDENTIAL, listening, service_of
-from tests.support.services import free_port
 
 PARTS = ("gateway", "auth", "events")
 TARGETS = [",".join(parts) for size in (1, 2, 3) for parts in combinations(PARTS, size)]

@@ -23,7 +23,7 @@ import eventboard.app
 import eventboard.web.server  # noqa: F401 - only imported
 from eventboard.cli import main
 from eventboard.web.request_context import RequestContextMiddleware
-from tests.support.services import free_port
+from tests.support.ports import free_port
 
 FOLDER = Path(os.environ.pop("EVENTBOARD_TEST_CRASHES"))
 TARGET = sys.argv[sys.argv.index("--target") + 1]

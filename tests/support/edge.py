@@ -14,8 +14,8 @@ from typing import IO
 import httpx
 
 from tests.support.plain_http import NO_TLS
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
-from tests.support.services import free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "edge" / "haproxy.cfg"
 GATEWAYS = "    server-template gateway 1-10 api:3000 resolvers containers init-addr none\n"

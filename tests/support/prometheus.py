@@ -13,8 +13,8 @@ import httpx
 import yaml
 
 from tests.support.plain_http import NO_TLS
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
-from tests.support.services import free_port
 
 HERE = Path(__file__).parents[2] / "deploy" / "observability"
 EVERY = "500ms"

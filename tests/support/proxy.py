@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
+from tests.support.processes import PATIENCE
+
 # Where connections go on to: host and port, or a Unix socket.
 Target = tuple[str, int] | Path
 
@@ -28,7 +31,8 @@ class Proxy:
         self._cut_after = 0
         # Connections that were accepted before this many others are swallowed.
         self._swallowed = 0
-        self.port = 0
+        # Its own while nobody listens there, too.
+        self.port = free_port()
         # How many answers are still to be lost.
         self.cuts = 0
         # Seconds that each part of an answer is held back.
@@ -76,14 +80,13 @@ class Proxy:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     async def _mend(self) -> None:
         self.cuts, self.delay = 0, 0.0
         self._flowing.set()
         if self._listener is None:
             self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-            self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
         if self._listener is not None:

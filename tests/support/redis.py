@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as NotThereError
 
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
-from tests.support.services import free_port
 
 needs_redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server is installed")
 

@@ -66,7 +66,7 @@ class Stopwatch:
 
 
 def _watch() -> None:
-    global _watching  # noqa: PLW0603 - one thread for all stopwatches of the process
+    global _watching
     with _starting:
         if not _watching:
             _watching = True

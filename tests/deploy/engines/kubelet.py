@@ -23,7 +23,7 @@ from typing import IO, Any
 import httpx
 
 from tests.deploy.engines.fetch import ROOT
-from tests.support.services import free_port
+from tests.support.ports import free_port
 
 # Seconds between two looks at what is due.
 TICK = 0.02

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 from eventboard.dev.postgres_programs import find_binaries
 from tests.deploy.engines import fetch
 from tests.support.cluster import public_folder
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
-from tests.support.services import free_port
 
 ROOT = Path(__file__).parents[3]
 CONFIGURATION = ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini"

@@ -26,7 +26,7 @@ from tests.support.certificates import Authority
 from tests.support.edge import edge
 from tests.support.installation import make_accounts, make_secrets
 from tests.support.load import load
-from tests.support.services import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.skipif(not may_mount(), reason="this account can't make mount namespaces: only root may")
 

@@ -15,9 +15,9 @@ from eventboard.db.database import Database, Statement
 from eventboard.modules.auth import redis_counters
 from eventboard.modules.auth.counters import BATCH, Count, Counters, DatabaseCounters, Increment, Query
 from eventboard.modules.auth.redis_counters import RedisCounters
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
 from tests.support.redis import RedisServer, needs_redis, redis_server
-from tests.support.services import free_port
 
 KEY, OTHER, THIRD = b"\x00" * 32, b"\xff" * 32, b"\x80" * 32
 

@@ -18,8 +18,8 @@ from eventboard.modules.auth.smtp import SmtpMail, SmtpServer, build_message
 from tests.support.board import Board
 from tests.support.certificates import certificate
 from tests.support.mailbox import Mailbox, mailbox
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE, serving
-from tests.support.services import free_port
 from tests.support.stopwatch import Stopwatch
 
 SENDER = "EventBoard <board@example.com>"
