@@ -265,10 +265,11 @@ def test_gateway_that_is_about_to_end(database: str, tmp_path: Path) -> None:
     keys = "/.well-known/jwks.json"
     with ExitStack() as stack:
         first, second = (
-            stack.enter_context(serving(database, tmp_path, SERVER_TRUSTED_PROXIES="127.0.0.1")) for _ in range(2)
+            stack.enter_context(serving(database, tmp_path, SERVER_TRUSTED_PROXIES="127.0.0.1", SERVER_DRAIN="3"))
+            for _ in range(2)
         )
         running = stack.enter_context(edge(place(first), place(second)))
-        client = stack.enter_context(httpx.Client(base_url=running.url))
+        client = stack.enter_context(httpx.Client(base_url=running.url, timeout=PATIENCE))
         until(running, lambda: client.get(keys).status_code == 200 and all(keys in p.output for p in (first, second)))
         first.popen.send_signal(signal.SIGTERM)
         statuses: list[int] = []

@@ -12,6 +12,8 @@ import httpx
 from tests.support.stopwatch import Stopwatch
 
 Call = Callable[[], httpx.Response]
+# How often what a busy machine disturbs is measured.
+TRIES = 5
 
 
 @dataclass
@@ -22,6 +24,10 @@ class Timed:
     begun: float
     seconds: float
     own: float
+
+    @property
+    def stalled(self) -> float:
+        return self.seconds - self.own
 
     @property
     def status(self) -> int:
@@ -40,6 +46,17 @@ def gateway_seconds(answer: httpx.Response) -> float:
     return float(answer.headers["server-timing"].partition("gateway;dur=")[2].partition(",")[0]) / 1000
 
 
+def quickest(call: Call, within: float) -> Timed:
+    """The call, repeated until it took no longer than this, or TRIES times: a busy machine makes some slow, a fault
+    of the program all of them."""
+    found = timed(call)
+    for _ in range(TRIES):
+        if found.own < within:
+            break
+        found = timed(call)
+    return found
+
+
 def at_once(calls: Sequence[Call]) -> list[Timed]:
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(timed, calls))
@@ -47,7 +64,10 @@ def at_once(calls: Sequence[Call]) -> list[Timed]:
 
 @dataclass
 class Load:
-    """What came of the calls so far: answers by their status, and those that brought no answer."""
+    """What came of the calls so far: answers by their status, and those that brought no answer.
+
+    `seconds` are without those that a busy machine added.
+    """
 
     statuses: dict[int, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -63,7 +83,7 @@ class Load:
         return sum(taken > seconds for taken in self.seconds)
 
     def run(self, call: Call) -> None:
-        begun = time.monotonic()
+        stopwatch = Stopwatch()
         try:
             answer = call()
         except httpx.HTTPError as error:
@@ -71,7 +91,7 @@ class Load:
                 self.failures.append(repr(error))
             return
         with self._lock:
-            self.seconds.append(time.monotonic() - begun)
+            self.seconds.append(stopwatch.seconds)
             self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
             if answer.status_code >= 400:
                 self.failures.append(f"{answer.request.method} {answer.request.url}: {answer.text}")
