@@ -25,8 +25,8 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-# Milliseconds; some twenty times what the slowest step takes on two busy cores.
-PATIENCE = 30_000
+# Milliseconds; some sixty times what the slowest step takes on two busy cores.
+PATIENCE = 90_000
 
 # Both are on the pages' list of what their policy keeps out: a probe for eval, and Redoc's logo.
 EXPECTED_COMPLAINTS = re.compile(r"unsafe-eval|cdn\.redoc\.ly/redoc/logo")

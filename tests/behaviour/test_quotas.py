@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, Board, Member
-from tests.support.load import timed
+from tests.support.load import gateway_seconds, timed
 from tests.support.problems import assert_problem
 from tests.support.sessions import locked, waiting
 from tests.support.shapes import deployed
@@ -24,12 +24,14 @@ NARROW = {
     "DATABASE_POOL_SIZE": "8",
     "LISTING_SHARE": "0.5",
     "LISTING_SHARE_BY_ORGANIZATION": "0.25",
-    "LISTING_STATEMENT": "0.6",
-    "LISTING_SEARCH_STATEMENT": "0.4",
-    "LISTING_PATIENCE": "0.3",
+    "LISTING_STATEMENT": "1.2",
+    "LISTING_SEARCH_STATEMENT": "0.9",
+    # Far less than a search that is stopped takes: that one still runs then.
+    "LISTING_PATIENCE": "0.1",
     "LISTING_SEARCHES_BY_USER": "1",
-    "LISTING_SEARCH_TIME_BY_USER": "0.5",
-    "LISTING_SEARCH_TIME_BY_ORGANIZATION": "1.1",
+    # A little less than two and three searches that are stopped: one that a busy machine stops late isn't two.
+    "LISTING_SEARCH_TIME_BY_USER": "1.7",
+    "LISTING_SEARCH_TIME_BY_ORGANIZATION": "2.6",
 }
 LISTS_BY_ORGANIZATION = 2
 # 5,000 characters of four bytes each, which don't compress.
@@ -209,19 +211,20 @@ def test_search_that_takes_too_long(narrow: Board) -> None:
     with slow_search(narrow):
         first = timed(lambda: search(user))
         problem = assert_problem(first.answer, "search-too-broad")
-        assert problem["detail"].startswith("The search was stopped after 0.4 s. Search for a longer or rarer text")
-        assert 0.4 <= first.seconds < 2
+        assert problem["detail"].startswith("The search was stopped after 0.9 s. Search for a longer or rarer text")
+        assert first.seconds >= 0.9
+        assert first.own < 2.5
         assert_problem(search(user), "search-too-broad")
-        # 0.8 s of 0.5 are spent; other lists cost what they cost.
+        # 1.8 s of 1.7 are spent; other lists cost what they cost.
         refused = search(user)
         assert_problem(refused, "too-many-requests")
         assert (
             refused.json()["detail"]
-            == "The limit search-time-by-user is used up: 1 in 60 s. Retry-After says when to try again."
+            == "The limit search-time-by-user is used up: 2 in 60 s. Retry-After says when to try again."
         )
         assert user.http.get("/events").status_code == 200
         assert_problem(search(other), "search-too-broad")
-        # 1.2 s of the organization's 1.1.
+        # 2.7 s of the organization's 2.6.
         assert_problem(search(organization.admin), "too-many-requests")
         assert_problem(search(narrow.organization().user), "search-too-broad")
     assert search(narrow.organization().user).status_code == 200
@@ -247,7 +250,7 @@ def test_list_that_takes_too_long(narrow: Board) -> None:
     with locked(narrow.database_url, "events.tallies"):
         answer = user.http.get("/events")
     problem = assert_problem(answer, "search-too-broad")
-    assert problem["detail"].startswith("The list was stopped after 0.6 s. Narrow it by status")
+    assert problem["detail"].startswith("The list was stopped after 1.2 s. Narrow it by status")
 
 
 def test_lists_leave_connections_to_others(narrow: Board) -> None:
@@ -267,7 +270,7 @@ def test_lists_leave_connections_to_others(narrow: Board) -> None:
             most = max(most, waiting(narrow))
             read = timed(lambda: bystander.http.get(f"/events/{event['id']}"))
             assert read.status == 200
-            assert read.seconds < 0.5
+            assert gateway_seconds(read.answer) < 0.5
     assert 2 <= most <= 4
     codes = [one.result().json()["code"] for one in held]
     assert set(codes) <= {"search-too-broad", "too-many-requests", "unavailable"}

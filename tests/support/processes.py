@@ -23,8 +23,9 @@ from tests.support.forkserver import Forked, ForkServer
 from tests.support.plain_http import NO_TLS
 from tests.support.pooled import module_urls
 
-# Seconds that a process may take to be ready or to end: some ten times what it takes on two busy cores.
-PATIENCE = 30.0
+# Seconds that a process may take to be ready or to end: some thirty times what it takes on two busy cores. Whoever
+# waits for longer waits in vain.
+PATIENCE = 90.0
 
 _ADDRESS = r"https?://[\w.:\[\]]+"
 
