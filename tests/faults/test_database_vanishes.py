@@ -17,8 +17,8 @@ from eventboard.dev.postgres import SUPERUSER
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, Board, Member
 from tests.support.lasting import lasting
-from tests.support.load import at_once
-from tests.support.processes import serving
+from tests.support.load import TRIES, at_once
+from tests.support.processes import Process, patiently, serving
 from tests.support.proxy import proxied
 
 # Requests at once, by which a pool comes to have connections.
@@ -28,6 +28,15 @@ WARM = 12
 def pools(url: str) -> list[dict[str, Any]]:
     parts = httpx.get(f"{url}/health").json()["parts"]
     return [parts[module]["pool"] for module in ("auth", "events")]
+
+
+def until_unused(process: Process) -> list[dict[str, Any]]:
+    """What goes on beside requests (leases, session checks) may use a connection for a moment longer."""
+    for _ in patiently(process):
+        found = pools(process.url)
+        if all((pool["in_use"], pool["waiting"]) == (0, 0) for pool in found):
+            return found
+    raise AssertionError
 
 
 def warm(user: Member) -> None:
@@ -52,17 +61,22 @@ def test_connections_that_vanish(cluster_url: str, tmp_path: Path, idle: float) 
             closing(Board(process.url, url)) as board,
         ):
             user = board.organization().user
-            warm(user)
-            time.sleep(idle)  # what the probe goes by
-            proxy.swallow()
             requests: list[Callable[[], httpx.Response]] = [
                 lambda: user.http.get("/events"),
                 lambda: user.http.post("/events", json=EVENT),
             ]
-            answers = [request().status_code for request in requests * WARM]
+            for _ in range(TRIES):
+                begun = time.monotonic()
+                warm(user)
+                time.sleep(idle)  # what the probe goes by
+                proxy.swallow()
+                in_time = idle or time.monotonic() - begun < PROBE_AFTER / 2
+                answers = [request().status_code for request in requests * WARM]
+                if in_time:  # else a busy machine has let them be idle
+                    break
             assert answers[:1] == [200 if idle else 504]
             assert answers[1:] == ([201, 200] * WARM)[: 2 * WARM - 1]
-            assert [pool["in_use"] for pool in pools(process.url)] == [0, 0]
+            until_unused(process)
 
 
 def test_pools_after_a_restart(tmp_path: Path) -> None:
@@ -79,6 +93,5 @@ def test_pools_after_a_restart(tmp_path: Path) -> None:
                 server.start()
                 assert [(pool["size"], pool["in_use"], pool["waiting"]) for pool in gone] == [(0, 0, 0)] * 2
                 warm(user)
-                for pool in pools(process.url):
-                    assert (pool["in_use"], pool["waiting"]) == (0, 0)
+                _, pool = until_unused(process)
                 assert 0 < pool["idle"] == pool["size"]

@@ -1,16 +1,16 @@
 """A part is there, and doesn't answer: 504 when the budget is spent, and no work for a caller who has gone."""
 
-import time
 from collections.abc import Callable
 
 import httpx
 import pytest
 
 from tests.support.board import EVENT, PASSWORD, Board, Member, Organization
-from tests.support.load import Call, at_once, gateway_seconds, timed
+from tests.support.load import Call, at_once, gateway_seconds, quickest, timed
 from tests.support.problems import assert_problem
 from tests.support.services import Services
 from tests.support.sessions import assert_whole, busy, locked, waiting
+from tests.support.stopwatch import Stopwatch
 
 # Seconds: each call's here, how far from it an answer may be, and how long after it the database may still work.
 BUDGET, ACCURACY, AFTERMATH = 2.0, 0.1, 0.25
@@ -66,16 +66,17 @@ def test_statement_hangs(
     """Events accepts the call and its statement waits for a lock: the statement ends with the budget."""
     event = organization.user.create()["id"]
     with locked(board.database_url):
+        begun = Stopwatch()
         hung = timed(bind(call, organization.user, event))
         while busy(board):
-            assert time.monotonic() < hung.begun + BUDGET + AFTERMATH
+            assert begun.seconds < BUDGET + AFTERMATH
     assert_too_late(hung.answer, hung.seconds, hung.own)
     assert board.sql("SELECT status, version FROM events.events WHERE organization_id = $1", organization.id) == [
         ("DRAFT", 1)
     ]
-    again = timed(bind(read, organization.user, event))
+    again = quickest(bind(read, organization.user, event), ACCURACY)
     assert again.status == 200
-    assert again.seconds < ACCURACY
+    assert again.own < ACCURACY
 
 
 def test_more_hang_than_the_pool_holds(board: Board, organization: Organization) -> None:
@@ -96,7 +97,8 @@ def test_caller_hangs_up(board: Board, organization: Organization) -> None:
     with locked(board.database_url):
         with pytest.raises(httpx.ReadTimeout):
             organization.user.http.get("/events", timeout=0.5)
-        hung_up = time.monotonic()
-        assert waiting(board) == 1
+        hung_up = Stopwatch()
+        while waiting(board) != 1:
+            assert hung_up.seconds < BUDGET
         while busy(board):
-            assert time.monotonic() < hung_up + BUDGET + AFTERMATH
+            assert hung_up.seconds < BUDGET + AFTERMATH

@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from eventboard.settings import ADMIN_ABOVE
 from tests.support.cluster import public_folder
+from tests.support.ports import free_port
 from tests.support.processes import PATIENCE, Process, children, environment, patiently, spawned
 
 ACCOUNT = {"email": "user@acme.com", "password": "Password123!"}
@@ -29,20 +31,9 @@ def settings() -> Iterator[dict[str, str]]:
             "POSTGRES_DATA": str(folder / "postgres"),
             "POSTGRES_BIN": os.environ.get("EVENTBOARD_POSTGRES_BIN", ""),
             "TOKENS_KEY_FILE": str(folder / "signing-key.pem"),
-            "SERVER_PORT": str(three_free_ports()),
+            # Gateway, auth and events have a port each, and one for operators.
+            "SERVER_PORT": str(free_port(1, 2, ADMIN_ABOVE, ADMIN_ABOVE + 1, ADMIN_ABOVE + 2)),
         }
-
-
-def three_free_ports() -> int:
-    """The first of three in a row, for gateway, auth and events."""
-    for first in range(20_000, 30_000, 3):
-        try:
-            for port in range(first, first + 3):
-                socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no three ports in a row are free")
 
 
 @contextmanager

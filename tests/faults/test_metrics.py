@@ -106,7 +106,7 @@ def test_pool_exhausted(cluster_url: str, tmp_path: Path) -> None:
     """Connections in use and idle, and the callers that wait; those who waited in vain are counted."""
     writes, pool = 5, 2
     count, events = "db_client_connection_count", {"db_client_connection_pool_name": "events"}
-    with small(cluster_url, tmp_path, DATABASE_POOL_SIZE=str(pool), BUDGETS_WRITE="5") as (process, board, user):
+    with small(cluster_url, tmp_path, DATABASE_POOL_SIZE=str(pool), BUDGETS_WRITE="10") as (process, board, user):
         user.create()
 
         def write() -> int:
@@ -138,7 +138,7 @@ def test_pool_exhausted(cluster_url: str, tmp_path: Path) -> None:
 
 def test_too_many_requests(cluster_url: str, tmp_path: Path) -> None:
     """What the process refuses for being full, and what it holds meanwhile."""
-    with small(cluster_url, tmp_path, SERVER_MAX_REQUESTS="1") as (process, board, user):
+    with small(cluster_url, tmp_path, SERVER_MAX_REQUESTS="1", BUDGETS_READ="60") as (process, board, user):
         event = user.create()
         with ThreadPoolExecutor(1) as threads, moves([process]) as moved:
             with locked(board.database_url):

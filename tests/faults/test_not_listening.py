@@ -1,25 +1,26 @@
 """Events is not there: the promised numbers, as they are in production."""
 
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from threading import Timer
 
 import httpx
 import pytest
 
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, Organization
-from tests.support.load import at_once, timed
+from tests.support.load import TRIES, at_once, timed
 from tests.support.problems import assert_problem
 from tests.support.processes import Process, logged_so_far, patiently
 from tests.support.services import Services, services
+from tests.support.stopwatch import Stopwatch
 
 # How far an attempt may be from the promised moment, beyond the jitter: two cores that others use, too. Before it, only
 # the log's rounding counts.
 SLACK, ROUNDING = 0.15, 0.02
+# What is logged when the attempt after the first wait has failed.
+SECOND_FAILED = "retry 2 in "
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +57,27 @@ def test_back_after_two_seconds(three: Services, organization: Organization) -> 
     """A read and a write wait, and are answered by the third attempt, at about 3 s."""
     event = organization.user.create()
     three.to_events.refuse()
-    back = Timer(2, three.to_events.mend)
-    back.start()
-    read, write = at_once(
-        [
-            lambda: organization.user.http.get(f"/events/{event['id']}"),
-            lambda: organization.other.http.post("/events", json=EVENT),
-        ]
-    )
-    back.join()
-    assert (read.status, write.status) == (200, 201)
-    for call in (read, write):
-        _, second, third = attempts(three.gateway.process, call.answer)
-        assert 0.9 - ROUNDING <= second <= 1 + SLACK
-        assert 2.7 - ROUNDING <= third <= call.seconds + ROUNDING <= 3 + SLACK
+    gateway = three.gateway.process
+    before = gateway.output.count(SECOND_FAILED)
+    with ThreadPoolExecutor() as pool:
+        read, write = (
+            pool.submit(timed, call)
+            for call in (
+                lambda: organization.user.http.get(f"/events/{event['id']}"),
+                lambda: organization.other.http.post("/events", json=EVENT),
+            )
+        )
+        for _ in patiently(gateway):
+            if gateway.output.count(SECOND_FAILED) == before + 2:
+                break
+        three.to_events.mend()
+        calls = read.result(), write.result()
+    assert [call.status for call in calls] == [200, 201]
+    for call in calls:
+        slack = SLACK + call.stalled
+        _, second, third = attempts(gateway, call.answer)
+        assert 0.9 - ROUNDING <= second <= 1 + slack
+        assert 2.7 - ROUNDING <= third <= call.seconds + ROUNDING <= 3 + slack
 
 
 def test_not_there_at_all(three: Services, organization: Organization) -> None:
@@ -88,12 +96,13 @@ def test_not_there_at_all(three: Services, organization: Organization) -> None:
         assert call.answer.headers["retry-after"] == "1"
     # 5 s have room for attempts at 0, 1 and 3 s; 10 s for one at 7 s, too.
     first, second, third = attempts(three.gateway.process, read.answer)
-    assert 2.7 - ROUNDING <= third <= read.seconds + ROUNDING <= 3 + SLACK
+    assert 2.7 - ROUNDING <= third <= read.seconds + ROUNDING <= 3 + SLACK + read.stalled
     first, second, third, fourth = attempts(three.gateway.process, write.answer)
     assert first == 0
-    assert 0.9 - ROUNDING <= second <= 1 + SLACK
-    assert 2.7 - ROUNDING <= third <= 3 + SLACK
-    assert 6.3 - ROUNDING <= fourth <= write.seconds + ROUNDING <= 7 + SLACK
+    slack = SLACK + write.stalled
+    assert 0.9 - ROUNDING <= second <= 1 + slack
+    assert 2.7 - ROUNDING <= third <= 3 + slack
+    assert 6.3 - ROUNDING <= fourth <= write.seconds + ROUNDING <= 7 + slack
 
 
 def test_lost_and_then_not_there(three: Services, organization: Organization) -> None:
@@ -117,17 +126,21 @@ def test_breaker(three: Services, organization: Organization) -> None:
         return organization.user.http.get(f"/events/{event['id']}")
 
     three.to_events.refuse()
-    assert {call.status for call in at_once([read] * 20)} == {503}
-    assert breaker(three) == "open"
-    refused = timed(read)
+    for _ in range(TRIES):
+        assert {call.status for call in at_once([read] * 20)} == {503}
+        # For a second, which a busy machine may miss.
+        found, refused = breaker(three), timed(read)
+        if (found, refused.own < 0.1) == ("open", True):
+            break
+    assert found == "open"
     assert_problem(refused.answer, "unavailable")
     assert refused.answer.headers["retry-after"] == "1"
-    assert refused.seconds < 0.1
+    assert refused.own < 0.1
     three.to_events.mend()
-    mended = time.monotonic()
+    mended = Stopwatch()
     for _ in patiently(three.gateway.process):
         if read().status_code == 200:
             break
     # Open for a second, less what passed since.
-    assert time.monotonic() - mended < 1 + SLACK
+    assert mended.seconds < 1 + SLACK
     assert breaker(three) == "closed"

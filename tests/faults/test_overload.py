@@ -12,10 +12,11 @@ import pytest
 
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, Board
-from tests.support.load import at_once, timed
+from tests.support.load import at_once, gateway_seconds, timed
 from tests.support.problems import assert_problem
 from tests.support.services import Service, running
 from tests.support.sessions import locked, waiting
+from tests.support.stopwatch import Stopwatch
 
 MOST = 5
 # Seconds within which one too many is told.
@@ -31,6 +32,9 @@ def full(request: pytest.FixtureRequest, cluster_url: str, tmp_path: Path) -> It
         gateway = Service("gateway", url, tmp_path, PEERS_AUTH=auth.url, PEERS_EVENTS=events.url)
         service = {"gateway": gateway, "events": events}[request.param]
         service.settings["SERVER_MAX_REQUESTS"] = str(MOST)
+        for each in (events, gateway):
+            # What a test keeps waiting for a lock waits until it lets go.
+            each.settings["BUDGETS_WRITE"] = "60"
         with running(auth, events, gateway), closing(Board(gateway.url, url)) as board:
             yield service, board
 
@@ -57,7 +61,9 @@ def test_one_too_many(full: tuple[Service, Board]) -> None:
     for call in refused + crowd:
         assert assert_problem(call.answer, "unavailable")["retryable"]
         assert call.answer.headers["retry-after"] == "1"
-    assert median(call.seconds for call in refused) < AT_ONCE
+    # By the gateway's clock, which leaves out what a busy machine does to this client; and here, once at least.
+    assert median(gateway_seconds(call.answer) for call in refused) < AT_ONCE
+    assert min(call.own for call in refused) < AT_ONCE
     assert write().status_code == 201
 
 
@@ -68,9 +74,9 @@ def test_full_and_stuck(full: tuple[Service, Board]) -> None:
     with ThreadPoolExecutor(MOST) as pool, httpx.Client(base_url=service.url) as prober:
         with locked(board.database_url):
             held = [pool.submit(user.http.post, "/events", json=EVENT) for _ in range(MOST)]
-            end = time.monotonic() + 9
+            stuck = Stopwatch()
             while prober.get("/health/ready").status_code == 200:
-                assert time.monotonic() < end
+                assert stuck.seconds < 9
                 time.sleep(0.1)  # between two looks at another process
             assert prober.get("/health/live").status_code == 200
             assert not any(write.done() for write in held)

@@ -8,24 +8,42 @@ from uuid import uuid4
 
 import pytest
 
+from tests.faults.conftest import SMALL
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, Board, Organization
-from tests.support.load import at_once, timed
+from tests.support.load import TRIES, at_once, timed
 from tests.support.problems import assert_problem
-from tests.support.services import Services
+from tests.support.processes import PATIENCE
+from tests.support.services import Services, services
 from tests.support.sessions import locked, waiting
 from tests.support.shapes import deployed
 from tests.support.writes import WRITES, happened, statuses
 
 # Seconds: the budget of a write, and when before its end a second request gives up.
-BUDGET, GIVES_UP = 2.0, 0.5
+BUDGET, GIVES_UP = 5.0, 0.5
 # How far a moment may be off on two cores that others use, too.
 SLACK = 0.15
 
 
+@pytest.fixture(scope="module")
+def patient(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    settings = {**SMALL, "BUDGETS_WRITE": str(BUDGET)}
+    with (
+        clusters.database(cluster_url) as url,
+        services(url, tmp_path_factory.mktemp("services"), **settings) as three,
+    ):
+        yield three
+
+
+@pytest.fixture
+def three(patient: Services) -> Iterator[Services]:
+    yield patient
+    patient.mend()
+
+
 def until_stuck(board: Board) -> None:
     """The first request is in the middle of its work: it waits to write its history."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while waiting(board) != 1:
         assert time.monotonic() < end
         time.sleep(0.01)  # between two looks at another process
@@ -50,33 +68,42 @@ def replicas(
 
 def test_second_requests(replicas: list[Board]) -> None:
     """They give up half a second before their budget ends, wherever they are, and hold no connection meanwhile."""
-    board, key = replicas[0], uuid4().hex
+    board = replicas[0]
     user = board.organization().user
     others = [face.client(user.token) for face in replicas]
     create = WRITES["create"]
-    with ThreadPoolExecutor() as threads:
-        with locked(board.database_url, "events.history"):
-            first = threads.submit(lambda: create.send(user.http, key=key))
+    for done in range(1, TRIES + 1):
+        key = uuid4().hex
+        with ThreadPoolExecutor() as threads, locked(board.database_url, "events.history"):
+            begun = time.monotonic()
+            first = threads.submit(create.send, user.http, key=key)
             until_stuck(board)
             calls = [partial(create.send, http, key=key) for http in others * 3]
             seconds = threads.submit(at_once, calls)
-            # With two connections for each pool, one of them with the first request, whoever waits needs none.
-            for http in others * 10:
-                read = timed(partial(http.get, "/events"))
-                assert read.status == 200
-                assert read.seconds < GIVES_UP
-            assert not seconds.done()
-            for second in seconds.result():
-                assert_problem(second.answer, "request-in-progress")
-                assert second.answer.headers["retry-after"] == "1"
-                assert "idempotency-status" not in second.answer.headers
-                assert BUDGET - GIVES_UP - 0.01 <= second.seconds <= BUDGET - GIVES_UP + SLACK
-            assert others[0].get(f"/idempotency-keys/{key}").json()["state"] == "running"
+            # Else the first one's budget is spent before the others give up, and one of them takes its place.
+            in_time = time.monotonic() - begun < GIVES_UP / 2
+            if in_time:
+                # With two connections for each pool, one of them with the first request, whoever waits needs none.
+                for http in others * 10:
+                    read = timed(partial(http.get, "/events"))
+                    assert read.status == 200
+                    assert read.own < GIVES_UP
+                assert others[0].get(f"/idempotency-keys/{key}").json()["state"] == "running"
+                assert not seconds.done()
+                for second in seconds.result():
+                    assert_problem(second.answer, "request-in-progress")
+                    assert second.answer.headers["retry-after"] == "1"
+                    assert "idempotency-status" not in second.answer.headers
+                    assert second.seconds >= BUDGET - GIVES_UP - 0.01
+                    assert second.own <= BUDGET - GIVES_UP + SLACK
         assert first.result().status_code in (201, 504)
-    last = [create.send(http, key=key) for http in others]
-    assert [answer.status_code for answer in last] == [201] * len(others)
-    assert len({answer.content for answer in last}) == 1
-    assert board.sql("SELECT count(*) FROM events.history")[0][0] == 1
+        last = [create.send(http, key=key) for http in others]
+        assert [answer.status_code for answer in last] == [201] * len(others)
+        assert len({answer.content for answer in last}) == 1
+        assert board.sql("SELECT count(*) FROM events.history")[0][0] == done
+        if in_time:
+            return
+    pytest.fail("this machine is too busy: no request was in the middle of its work in time")
 
 
 def cut_off(three: Services, board: Board) -> None:
@@ -106,5 +133,6 @@ def test_gateway_sends_again_what_does_not_end(three: Services, board: Board, or
         cut_off(three, board)
         told = write.result()
     assert not assert_problem(told.answer, "deadline-exceeded")["retryable"]
-    assert BUDGET - 0.1 <= told.seconds <= BUDGET + SLACK
+    assert told.seconds >= BUDGET - 0.1
+    assert told.own <= BUDGET + SLACK
     assert happened(board, organization) == (0, 0)
