@@ -20,9 +20,9 @@ from tests.support import cluster as clusters
 from tests.support import edge as edges
 from tests.support import raw
 from tests.support.board import PASSWORD, Board
-from tests.support.edge import Edge, until
+from tests.support.edge import Edge, place, until
 from tests.support.problems import assert_problem
-from tests.support.processes import PATIENCE, Process, admin_of, logged_so_far, serving
+from tests.support.processes import PATIENCE, Process, logged_so_far, serving
 
 # Seconds for a request to arrive, and for a client to go on; connections of one address.
 REQUEST_TIMEOUT, CLIENT_TIMEOUT, CONNECTIONS = 0.6, 1.0, 20
@@ -42,11 +42,6 @@ def edge(*gateways: str, **environment: str) -> Iterator[Edge]:
     }
     with edges.edge(*gateways, **{**limits, **environment}) as running:
         yield running
-
-
-def place(process: Process) -> str:
-    """As HAProxy wants it: an address, and the port that is asked whether it is ready."""
-    return f"{urlsplit(process.url).netloc} port {urlsplit(admin_of(process)).port}"
 
 
 @pytest.fixture(scope="module")

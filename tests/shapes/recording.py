@@ -1,10 +1,11 @@
 """Plays requests against an API, and keeps every byte of what it answered."""
 
 import json
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,8 +37,12 @@ class Recording:
 class Player:
     """Sends nothing that it isn't told to send, but Host and the body's length."""
 
-    def __init__(self, url: str, shape: str) -> None:
-        self._connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    def __init__(self, url: str, shape: str, tls: ssl.SSLContext | None = None) -> None:
+        address = urlsplit(url).netloc
+        if tls is None:
+            self._connection = HTTPConnection(address, timeout=30)
+        else:
+            self._connection = HTTPSConnection(address, timeout=30, context=tls)
         self.recording = Recording(shape)
         # By the name of who sends them.
         self.tokens: dict[str, str] = {}
