@@ -51,7 +51,7 @@ test-faults: $(VENV)/.dev ## kill, freeze, disconnect and restart the three proc
 	@exec $(BIN)/pytest tests/faults
 
 # Fetches what it needs into a cache folder: see tests/deploy/engines/fetch.py.
-test-deploy: $(VENV)/.dev ## test deploy/ with the engines that it is for: Helm, a kubelet, PgBouncer
+test-deploy: $(VENV)/.dev ## test deploy/ with the engines that it is for: Helm, what a kubelet does, PgBouncer, proxies
 	@exec $(BIN)/pytest tests/deploy/engines
 
 bench: $(VENV)/.bench ## run the benchmarks: make bench PARTS="reads writes"; needs wrk and a quiet machine
@@ -160,3 +160,4 @@ lock: $(VENV)/.dev ## update requirements/*.txt from pyproject.toml (UPGRADE=--u
 	$(UV_LOCK) $(UPGRADE) --group bench -c requirements/run.txt -c requirements/dev.txt -o requirements/bench.txt
 	$(UV_LOCK) $(UPGRADE) --group clients -o requirements/clients.txt
 	$(UV_LOCK) $(UPGRADE) --group kubernetes -o requirements/kubernetes.txt
+	$(UV_LOCK) $(UPGRADE) --group edges -o requirements/edges.txt

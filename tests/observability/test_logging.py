@@ -26,6 +26,7 @@ from tests.support.metrics import scraped
 from tests.support.plain_http import NO_TLS
 from tests.support.ports import free_port
 from tests.support.processes import (
+    PATIENCE,
     PROGRAM,
     Process,
     environment,
