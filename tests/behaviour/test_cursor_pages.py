@@ -20,6 +20,12 @@ MOST = 100
 MORE = MOST + 30
 
 
+@pytest.fixture
+def organization(board: Board) -> Organization:
+    """Its members have logged in before there are so many sessions that the oldest end."""
+    return board.organization()
+
+
 def put(board: Board, organization: Organization, path: str, count: int = MORE) -> None:
     """As many more as that: some of one name, or of one moment."""
     admin = organization.admin
