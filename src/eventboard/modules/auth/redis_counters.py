@@ -61,6 +61,8 @@ class RedisCounters:
         await self._redis.aclose()
 
     async def add(self, *increments: Increment) -> list[Count]:
+        if not increments:
+            return []
         arguments = [
             argument
             for one in increments
