@@ -9,7 +9,7 @@ from threading import Barrier
 
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, Board, Organization
-from tests.support.load import Call, Timed, quickest, timed
+from tests.support.load import Call, Timed, at_once, quickest, timed
 from tests.support.problems import assert_problem
 from tests.support.services import Service, Services, replicas
 from tests.support.sessions import assert_whole
@@ -50,11 +50,13 @@ def test_shorter_than_the_budget(cluster_url: str, tmp_path: Path) -> None:
             lambda: user.http.post("/events", json=EVENT),
             lambda: user.http.get(f"/events/{event['id']}"),
         ]
+        # What so many take together on this machine, now.
+        usual = max(call.own for call in at_once(calls * 30))
         with called_while_frozen(deployed.events[0], calls * 30) as answers:
             pass
         assert [call.status for call in answers] == [201, 200] * 30
-        assert max(call.own for call in answers) < FROZEN + 1
-        assert board.sql("SELECT count(*) FROM events.events") == [(31,)]
+        assert max(call.own for call in answers) < FROZEN + max(1, 2 * usual)
+        assert board.sql("SELECT count(*) FROM events.events") == [(61,)]
         assert_no_pile_up(board, calls)
 
 
