@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Edge:
 
 @contextmanager
 def launched(
-    command: Sequence[str | Path], url: str, *, tls: ssl.SSLContext = NO_TLS, **environment: str
+    command: Sequence[str | Path], url: str, environment: Mapping[str, str], tls: ssl.SSLContext = NO_TLS
 ) -> Iterator[Edge]:
     """It has found a gateway ready."""
     with tempfile.TemporaryFile() as output:
@@ -83,7 +83,7 @@ def edge(*gateways: str, **environment: str) -> Iterator[Edge]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "haproxy.cfg")
         file.write_text(text.replace(GATEWAYS, servers))
-        with launched(["haproxy", "-W", "-db", "-f", file], f"http://{listen}", **{**fixed, **environment}) as running:
+        with launched(["haproxy", "-W", "-db", "-f", file], f"http://{listen}", {**fixed, **environment}) as running:
             yield running
 
 

@@ -109,7 +109,7 @@ def edge(
     needed = written(name, folder, behind, port, tls, changes or {})
     trusted = ssl.create_default_context(cafile=tls / "tls.crt")
     url = f"https://127.0.0.1:{port}"
-    with launched(serving(name, folder), url, tls=trusted, HOME=str(folder), **needed, **environment) as started:
+    with launched(serving(name, folder), url, {"HOME": str(folder), **needed, **environment}, trusted) as started:
         yield started
 
 

@@ -28,9 +28,9 @@ from tests.support import cluster as clusters
 from tests.support.board import EVENT, Board
 from tests.support.edge import Edge, until
 from tests.support.load import load
+from tests.support.ports import free_port
 from tests.support.problems import assert_problem
 from tests.support.processes import PATIENCE, serving
-from tests.support.ports import free_port
 from tests.support.services import Service
 from tests.support.services import running as started
 
