@@ -542,7 +542,7 @@ def test_rolling_restart(name: str, cluster_url: str, tmp_path: Path) -> None:
             clients = [stack.enter_context(client_of(running)) for _ in range(CLIENTS)]
             with load([partial(_write, client, token) for client in clients]) as writes:
                 with ThreadPoolExecutor(2) as pool:
-                    restarts = [pool.submit(_restart, services) for services in (gateways, events)]
+                    restarts = [pool.submit(_restart, gateways, running), pool.submit(_restart, events)]
                 for restart in restarts:
                     restart.result()
                 # And a moment of calm.
@@ -558,7 +558,14 @@ def _write(client: httpx.Client, token: str) -> httpx.Response:
     return client.post("/events", json=EVENT, headers=headers)
 
 
-def _restart(services: list[Service]) -> None:
+def _restart(services: list[Service], running: Edge | None = None) -> None:
+    """With an edge: the next one ends when the edge has found the last one ready, and uses it."""
     for service in services:
         assert service.stop() == 0
         service.start()
+        if running is not None:
+            until(running, partial(_is_used, service))
+
+
+def _is_used(service: Service) -> bool:
+    return "POST /events" in service.process.output
