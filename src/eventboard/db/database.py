@@ -16,6 +16,7 @@ from eventboard.core import request_context
 from eventboard.db.connector import STATEMENT_TIMEOUT, Connector, translate_connect_error
 from eventboard.db.errors import translate
 from eventboard.db.pool import ConnectionPool, PoolState
+from eventboard.db.session_settings import Guard
 from eventboard.db.statements import Statement as Statement  # callers need it with Database
 from eventboard.observability.metrics import Metrics
 from eventboard.observability.tracing import BEGIN, COMMIT, QUERY, step
@@ -38,13 +39,14 @@ class Connection:
     It is one round trip, or two where a transaction begins with a write: only a SELECT can set the scope, too.
 
     `settings` are the organization and the user, as long as they have to be set: by each statement outside of a
-    transaction, and by the first one within it.
+    transaction, and by the first one within it. `guard` is what the statements need that set them behind a pooler.
     """
 
-    def __init__(self, raw: Any, settings: tuple[str, ...] = (), *, transaction: bool = True) -> None:
+    def __init__(
+        self, raw: Any, settings: tuple[str, ...] = (), *, transaction: bool = True, guard: Guard | None = None
+    ) -> None:
         self._raw = raw
-        # Now: asyncpg forgets a connection that ends.
-        self._guard = raw.guard or _as_it_is
+        self._guard = guard or _as_it_is
         self._settings = settings
         self._transaction = transaction
 
@@ -182,16 +184,18 @@ class Database:
     ) -> AsyncIterator[Connection]:
         """`first` sets the scope. Its last column is false where a lock wasn't acquired. Without, the block does."""
         raw = await self._pool.acquire()
-        guard = raw.guard or _as_it_is
+        # Now: asyncpg forgets a connection that ends.
+        guard = raw.guard
+        scoped = guard or _as_it_is
         try:
             with step(BEGIN):
                 await raw.execute("BEGIN", timeout=request_context.remaining())
                 if first is not None:
-                    row = await raw.fetchrow(guard(first), *settings, *arguments, timeout=request_context.remaining())
+                    row = await raw.fetchrow(scoped(first), *settings, *arguments, timeout=request_context.remaining())
                     settings = ()
                     if row[-1] is False:
                         raise LockedError  # noqa: TRY301 - it is rolled back like any other error
-            yield Connection(raw, settings)
+            yield Connection(raw, settings, guard=guard)
             with step(COMMIT):
                 await raw.execute("COMMIT", timeout=request_context.remaining())
         except BaseException as error:
@@ -210,7 +214,7 @@ class _Reading:
 
     async def __aenter__(self) -> Connection:
         self._raw = await self._pool.acquire()
-        return Connection(self._raw, self._settings, transaction=False)
+        return Connection(self._raw, self._settings, transaction=False, guard=self._raw.guard)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
