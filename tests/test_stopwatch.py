@@ -23,5 +23,5 @@ def test_block_that_takes_long() -> None:
         end = time.thread_time() + 0.2
         while time.thread_time() < end:
             pass
-    assert watch.seconds > 0.1
+    assert watch.seconds > 0.15
     assert watch.since(watch.begun + 60) < -50

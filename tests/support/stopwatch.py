@@ -5,6 +5,7 @@ too, this one waits for a turn each time that it wakes up, and a test would meas
 nothing but sleep shows when that happens: whatever it sleeps too long, nobody here could run.
 """
 
+import sys
 import threading
 import time
 from types import TracebackType
@@ -12,6 +13,9 @@ from typing import Self
 
 # Seconds that the thread sleeps at a time, and how much too long is no stall yet.
 TICK, TOLERATED = 0.005, 0.001
+# Seconds until a thread that computes lets another one run; by default as many as a tick has. Otherwise what the block
+# computes would seem to be a stall.
+SWITCH = 0.0002
 
 # From when to when, on time.monotonic()'s clock, since the first stopwatch of this process was made.
 _stalls: list[tuple[float, float]] = []
@@ -70,6 +74,7 @@ def _watch() -> None:
     with _starting:
         if not _watching:
             _watching = True
+            sys.setswitchinterval(SWITCH)
             threading.Thread(target=_note_stalls, name="stopwatch", daemon=True).start()
 
 
