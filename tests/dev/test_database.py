@@ -90,7 +90,7 @@ def test_accounts_for_a_pooler(folder: Path) -> None:
                     f" FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = '{account}'::regrole",
                 )
                 assert dict(found) == of_account(role, STATEMENT_TIMEOUT)
-                assert ask(url, f"SELECT pg_has_role('{account}', '{sweeper}', 'SET')") == [(True,)]
+                assert ask(url_of(module, by_tcp), f"SELECT set_config('role', '{sweeper}', true)") == [(sweeper,)]
             ask(url, "ALTER ROLE eventboard_auth_login RESET ALL")
     assert statement_timeout(msgspec.structs.astuple(configuration.load({}).budgets)) == STATEMENT_TIMEOUT
 
