@@ -190,7 +190,7 @@ def test_service_killed(settings: dict[str, str]) -> None:
         (events,) = [pid for pid in started if b"--target\0events\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(events, signal.SIGKILL)
         assert process.popen.wait(PATIENCE) == 1
-        assert "eventboard: events ended" in process.output
+        assert "eventboard: events was killed by SIGKILL, so all are stopped" in process.output
         assert_gone(started, settings)
 
 

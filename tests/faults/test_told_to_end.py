@@ -15,6 +15,7 @@ import pytest
 from tests.faults.conftest import SMALL
 from tests.support import cluster as clusters
 from tests.support.board import EVENT, PASSWORD, Board, Member
+from tests.support.metrics import scraped
 from tests.support.processes import PATIENCE, address_of, patiently, serving, spawned, until_it_hears
 from tests.support.proxy import proxied
 from tests.support.services import Service, Services, services
@@ -148,7 +149,8 @@ def test_auth_under_load(three: Services, board: Board) -> None:
     with ThreadPoolExecutor(WRITES) as pool:
         with locked(board.database_url, "auth.users"):
             logins = [pool.submit(user.http.post, "/auth/login", json=body) for _ in range(WRITES)]
-            while waiting(board) < WRITES:
+            # One of an account waits in the database, and the others for it.
+            while not waiting(board) or scraped(three.auth.process)["http_server_active_requests"] < WRITES:
                 assert not any(login.done() for login in logins)
             three.auth.process.popen.send_signal(signal.SIGTERM)
             for _ in patiently(three.auth.process):
