@@ -19,6 +19,8 @@ SWITCH = 0.0002
 
 # From when to when, on time.monotonic()'s clock, since the first stopwatch of this process was made.
 _stalls: list[tuple[float, float]] = []
+# When the thread is to be awake again: a stall that goes on still isn't in the list.
+_due = 0.0
 _starting = threading.Lock()
 _watching = False
 
@@ -63,25 +65,29 @@ class Stopwatch:
         return now - moment - self._stalled(moment, now)
 
     def _stalled(self, since: float, until: float) -> float:
-        return sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in _stalls[self._first :])
+        due, stalls = _due, _stalls[self._first :]
+        if until - due > TOLERATED and (not stalls or stalls[-1][0] != due):
+            stalls.append((due, until))
+        return sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in stalls)
 
     def _now(self) -> float:
         return time.monotonic() if self._ended is None else self._ended
 
 
 def _watch() -> None:
-    global _watching
+    global _watching, _due
     with _starting:
         if not _watching:
-            _watching = True
+            _watching, _due = True, time.monotonic() + TICK
             sys.setswitchinterval(SWITCH)
             threading.Thread(target=_note_stalls, name="stopwatch", daemon=True).start()
 
 
 def _note_stalls() -> None:
+    global _due
     while True:
-        due = time.monotonic() + TICK
+        _due = time.monotonic() + TICK
         time.sleep(TICK)
         awake = time.monotonic()
-        if awake - due > TOLERATED:
-            _stalls.append((due, awake))
+        if awake - _due > TOLERATED:
+            _stalls.append((_due, awake))
