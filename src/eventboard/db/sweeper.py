@@ -69,11 +69,8 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """One round. Returns the number of deleted rows: 0 while another process sweeps them."""
-        try:
+        with self._failures.count_exceptions():
             return await self._round()
-        except Exception:
-            self._failures.inc()
-            raise
 
     async def _round(self) -> int:
         deleted = 0
