@@ -453,17 +453,6 @@ def test_dev_at_a_terminal_that_is_closed(folder: Path, how: tuple[str, ...]) ->
         assert processes_with(str(folder)) == []
 
 
-def test_dev_of_services_where_one_is_killed(folder: Path) -> None:
-    """All of it ends, and says why."""
-    with at_a_terminal(folder, "--services") as (process, screen):
-        started = children(process.pid)
-        (events,) = [pid for pid in started if "--target\0events" in Path(f"/proc/{pid}/cmdline").read_text()]
-        os.kill(events, signal.SIGKILL)
-        until_shown(screen, "eventboard: events was killed by SIGKILL, so all are stopped")
-        assert process.wait(PATIENCE) == 1
-        assert processes_with(str(folder)) == []
-
-
 def test_dev_ended_while_it_starts_the_server(folder: Path, database_url: str) -> None:
     """No moment is too early: the server that is just being started isn't left behind."""
     settings = {"DATABASE_URL": database_url, "SERVER_PORT": "0", "TOKENS_KEY_FILE": str(folder / "key.pem")}

@@ -1,26 +1,16 @@
 """PostgreSQL stopped, frozen, full, or not there yet."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from eventboard.core.errors import Code, ServiceError
-from eventboard.dev import postgres
-from tests.support.cluster import public_folder
 from tests.support.database import (
     BUDGET,
     LATE,
-    ROLE,
-    SESSIONS,
     SETTINGS,
     Pauses,
-    asked,
     assert_whole,
     each_kind,
     opened,
@@ -28,58 +18,8 @@ from tests.support.database import (
     slow,
     too_late,
 )
-from tests.support.processes import PATIENCE, children
+from tests.support.outages import Server, answered_too_late, until_asleep
 from tests.support.stopwatch import Stopwatch
-
-
-class Server:
-    """A PostgreSQL that can be taken away."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.url = ""
-
-    def start(self, **settings: str) -> None:
-        chosen = os.environ.get("EVENTBOARD_POSTGRES_BIN")
-        self._running = postgres.start(
-            self._folder, bin_dir=Path(chosen) if chosen else None, durable=False, settings=settings
-        )
-        self.url = self._running.url()
-
-    def stop(self) -> None:
-        self._running.stop()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """The machine under it hangs: connections stay, and nothing is answered."""
-        self._signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        postmaster = int((self._folder / "pgdata" / "postmaster.pid").read_text().split()[0])
-        os.kill(postmaster, number)
-        for pid in children(postmaster):
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.kill(pid, number)
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with public_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-async def server(folder: Path) -> AsyncIterator[Server]:
-    server = Server(folder / "postgres")
-    server.start(max_connections="10")
-    with suppress(asyncpg.DuplicateObjectError):
-        await asked(server.url, f"CREATE ROLE {ROLE}")
-    yield server
-    server.stop()
 
 
 async def test_stopped_and_back(server: Server) -> None:
@@ -128,18 +68,6 @@ async def test_frozen(server: Server, kind: str, warm: bool) -> None:
             await slow(database, kind)(Pauses((0,)))
         assert watch.seconds < 5
         await assert_whole(database, server.url, 4)
-
-
-async def until_asleep(url: str, count: int) -> None:
-    """So many statements of others sleep now."""
-    async with asyncio.timeout(PATIENCE):
-        while sum("pg_sleep" in row["query"] for row in await asked(url, SESSIONS) if row["state"] == "active") < count:
-            pass
-
-
-async def answered_too_late(call: Awaitable[object]) -> None:
-    with too_late():
-        await call
 
 
 @each_kind

@@ -4,8 +4,8 @@ trouble.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -25,9 +25,7 @@ from eventboard.dev.postgres import SUPERUSER
 from eventboard.rpc.client import client
 from eventboard.rpc.local import LocalTransport
 from tests.db.test_budgets import cancelled_at
-from tests.db.test_outages import Server, answered_too_late, until_asleep
 from tests.support.cancellations import look_around_by_sessions, storm_of_sessions
-from tests.support.cluster import public_folder
 from tests.support.database import (
     BACKSTOP,
     BUDGET,
@@ -40,6 +38,7 @@ from tests.support.database import (
     refusal,
     too_late,
 )
+from tests.support.outages import Server, answered_too_late, until_asleep
 from tests.support.pooler import pooler_without
 from tests.support.processes import PATIENCE
 from tests.support.proxy import Proxy, proxied
@@ -395,22 +394,6 @@ async def test_swallowed(through: tuple[SessionFactory, Proxy]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # PostgreSQL gone
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with public_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-async def server(folder: Path) -> AsyncIterator[Server]:
-    server = Server(folder / "postgres")
-    server.start(max_connections="10")
-    with suppress(asyncpg.DuplicateObjectError):
-        await asked(server.url, f"CREATE ROLE {ROLE}")
-    yield server
-    server.stop()
 
 
 async def test_stopped_and_back(server: Server) -> None:
