@@ -13,7 +13,7 @@ import pytest
 
 from eventboard.modules.auth.keys import KeyRing, rotate
 from tests.support import cluster as clusters
-from tests.support.commands import NOBODY_LISTENS, STRONG, refused, the_line
+from tests.support.commands import NOBODY_LISTENS, STRONG, ran, refused, the_line
 from tests.support.ports import free_port
 from tests.support.processes import PATIENCE
 
@@ -40,6 +40,18 @@ def test_keys_in_a_folder_of_something_else(folder: Path) -> None:
     (folder / "notes.txt").write_text("")
     assert "notes.txt" in refused("keys", "rotate", TOKENS_KEY_FILE=str(folder))
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("command", ["keys retire", "trace"])
+@pytest.mark.parametrize("id_", ["-GpE7ZWS7d8Caf1UJjZ7UzYGH8W8ynWGm", "-1", "--", "-x=1"])
+def test_id_that_begins_with_a_hyphen(folder: Path, command: str, id_: str) -> None:
+    """One key id in 64 does: it is no option."""
+    settings = {"TOKENS_KEY_FILE": str(folder), "SERVER_ADMIN_PORT": str(free_port())}
+    KeyRing(folder, create=True)
+    said = refused(*command.split(), id_, **settings)
+    assert id_ in said or command == "trace", said
+    for option in ("-h", "--help"):
+        assert ran(*command.split(), option)[0] == 0
 
 
 # An account that the machine doesn't know, as containers are given.

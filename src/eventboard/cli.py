@@ -20,7 +20,7 @@ from eventboard.settings import Settings, SettingsError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_separate_id(sys.argv[1:] if argv is None else argv))
     # A signal ends `serve` at once until it serves; from then on it drains (web/server.py).
     interrupted = 0 if arguments.command == "dev" else 128 + signal.SIGINT
     try:
@@ -35,6 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return interrupted
+
+
+def _separate_id(argv: Sequence[str]) -> list[str]:
+    """Puts `--` before an id: one may begin with a hyphen, and argparse would take it for an option."""
+    *command, last = argv or [""]
+    if command in (["keys", "retire"], ["trace"]) and last not in ("-h", "--help"):
+        return [*command, "--", last]
+    return list(argv)
 
 
 class _Version(argparse.Action):
