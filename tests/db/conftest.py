@@ -26,7 +26,8 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def server(folder: Path) -> AsyncIterator[Server]:
+async def mortal(folder: Path) -> AsyncIterator[Server]:
+    """It has no tables, and few connections."""
     server = Server(folder / "postgres")
     server.start(max_connections="10")
     with suppress(asyncpg.DuplicateObjectError):

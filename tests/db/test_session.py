@@ -396,42 +396,42 @@ async def test_swallowed(through: tuple[SessionFactory, Proxy]) -> None:
 # PostgreSQL gone
 
 
-async def test_stopped_and_back(server: Server) -> None:
+async def test_stopped_and_back(mortal: Server) -> None:
     """UNAVAILABLE at once while it is away, and served again with its return: no request fails for the restart."""
-    async with opened(server.url) as sessions:
-        await assert_whole(sessions, server.url)
+    async with opened(mortal.url) as sessions:
+        await assert_whole(sessions, mortal.url)
         running = asyncio.create_task(slow(sessions)(Pauses((30,))))
-        await until_asleep(server.url, 1)
-        server.stop()
+        await until_asleep(mortal.url, 1)
+        mortal.stop()
         assert await refusal(running) == Code.UNAVAILABLE
         with Stopwatch() as watch, pytest.raises(ServiceError) as refused:
             await slow(sessions)(Pauses((0,)))
         assert (refused.value.code, refused.value.retry_after) == (Code.UNAVAILABLE, 1)
         assert watch.seconds < LATE
-        server.start()
+        mortal.start()
         await slow(sessions)(Pauses((0,)))
-        await assert_whole(sessions, server.url)
-        server.stop()
-        server.start()
+        await assert_whole(sessions, mortal.url)
+        mortal.stop()
+        mortal.start()
         await asyncio.gather(*(assert_answered(sessions) for _ in range(SIZE)))
 
 
-async def test_not_there_yet(server: Server) -> None:
+async def test_not_there_yet(mortal: Server) -> None:
     """Sessions are opened before their database is there, and serve as soon as it is."""
-    server.stop()
-    async with opened(server.url) as sessions:
+    mortal.stop()
+    async with opened(mortal.url) as sessions:
         assert await refusal(slow(sessions)(Pauses((0,)))) == Code.UNAVAILABLE
-        server.start()
+        mortal.start()
         await slow(sessions)(Pauses((0,)))
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["connected", "connecting"])
-async def test_frozen(server: Server, warm: bool) -> None:
+async def test_frozen(mortal: Server, warm: bool) -> None:
     """Even a database that answers nothing, not even a cancellation, delays no answer."""
-    async with opened(server.url) as sessions:
+    async with opened(mortal.url) as sessions:
         if warm:
-            await assert_whole(sessions, server.url)
-        with server.frozen():
+            await assert_whole(sessions, mortal.url)
+        with mortal.frozen():
             for _ in range(2):
                 with too_late():
                     await slow(sessions, BUDGET)(Pauses((0,)))
@@ -439,58 +439,58 @@ async def test_frozen(server: Server, warm: bool) -> None:
         with Stopwatch() as watch:
             await slow(sessions)(Pauses((0,)))
         assert watch.seconds < 5
-        await assert_whole(sessions, server.url)
+        await assert_whole(sessions, mortal.url)
 
 
-async def test_frozen_in_the_middle(server: Server) -> None:
+async def test_frozen_in_the_middle(mortal: Server) -> None:
     """The same for a call whose statement was running already."""
-    async with opened(server.url) as sessions:
+    async with opened(mortal.url) as sessions:
         # It would end with the budget, so whenever it is frozen it has ended soon after, and finds its client gone.
         call = asyncio.create_task(answered_too_late(slow(sessions, BUDGET)(Pauses((BUDGET,)))))
         await asyncio.sleep(0.1)  # it is on its way
-        with server.frozen():
+        with mortal.frozen():
             await call
         await slow(sessions)(Pauses((0,)))
-        await assert_whole(sessions, server.url)
+        await assert_whole(sessions, mortal.url)
 
 
 @pytest.mark.parametrize("failing", [False, True], ids=["commit", "rollback"])
-async def test_frozen_at_the_end(server: Server, failing: bool) -> None:
+async def test_frozen_at_the_end(mortal: Server, failing: bool) -> None:
     """The same for one that is about to commit, or to roll back."""
-    async with opened(server.url) as sessions:
+    async with opened(mortal.url) as sessions:
         with ExitStack() as stack, too_late(), request_context.budget(BUDGET):
             async with sessions.begin(None) as session:
                 await session.execute(SLEEP, {"seconds": 0})
-                stack.enter_context(server.frozen())
+                stack.enter_context(mortal.frozen())
                 await (session.rollback() if failing else session.commit())
         await slow(sessions)(Pauses((0,)))
-        await assert_whole(sessions, server.url)
+        await assert_whole(sessions, mortal.url)
 
 
-async def test_frozen_for_longer_than_connecting_may_take(server: Server) -> None:
+async def test_frozen_for_longer_than_connecting_may_take(mortal: Server) -> None:
     """Where that is shorter than the budget it is 503, whose cause the request's line in the log says."""
-    async with opened(server.url, connect_timeout=0.2) as sessions:
-        with server.frozen(), pytest.raises(ServiceError) as raised:
+    async with opened(mortal.url, connect_timeout=0.2) as sessions:
+        with mortal.frozen(), pytest.raises(ServiceError) as raised:
             async with sessions.begin(None):
                 pass
     assert raised.value.code is Code.UNAVAILABLE
     assert isinstance(raised.value.__cause__, TimeoutError)
 
 
-async def test_closed_while_frozen(server: Server) -> None:
+async def test_closed_while_frozen(mortal: Server) -> None:
     """A process can end while its database hangs."""
-    async with opened(server.url) as sessions:
-        await assert_whole(sessions, server.url)
-        with server.frozen():
+    async with opened(mortal.url) as sessions:
+        await assert_whole(sessions, mortal.url)
+        with mortal.frozen():
             with Stopwatch() as watch:
                 await sessions.close()
             assert watch.seconds < 1.5
 
 
-async def test_no_connection_left(server: Server) -> None:
+async def test_no_connection_left(mortal: Server) -> None:
     """PostgreSQL has given all its connections to others: that passes, too."""
-    others = [await asyncpg.connect(server.url) for _ in range(10)]
-    async with opened(server.url) as sessions:
+    others = [await asyncpg.connect(mortal.url) for _ in range(10)]
+    async with opened(mortal.url) as sessions:
         assert await refusal(slow(sessions)(Pauses((0,)))) == Code.UNAVAILABLE
         for other in others:
             await other.close()
